@@ -1,0 +1,144 @@
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import type { Logger } from '../../observability/logger.ts';
+
+/** Where Redis is. User, password and TLS come with the URL: `rediss://user:password@host:6379`. */
+export type RedisAddress =
+  | { readonly kind: 'single'; readonly url: string }
+  /** `url` gives the credentials and TLS for the data nodes; its host is not used. */
+  | {
+      readonly kind: 'sentinel';
+      readonly sentinels: readonly HostPort[];
+      readonly name: string;
+      readonly url?: string;
+      readonly sentinelPassword?: string;
+    }
+  | { readonly kind: 'cluster'; readonly urls: readonly string[] };
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+export type RedisClient = Redis | Cluster;
+
+/** Its `replyMapping` is a type parameter of the client, which inexact options would leave open. */
+type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
+
+export interface Link {
+  /** Fails at once while there is no connection: a claim is never kept for later. */
+  readonly commands: RedisClient;
+  /** Receives events. The same client on a Cluster, which keeps a connection for them by itself. */
+  readonly events: RedisClient;
+  close(): void;
+}
+
+/** Longest pause between two attempts to connect, milliseconds, before jitter. */
+const MAX_BACKOFF = 2000;
+
+/** @param timeout milliseconds that one command may take */
+export function connect(address: RedisAddress, timeout: number, log: Logger): Link {
+  const common = {
+    protocol: 2,
+    connectTimeout: 2 * timeout,
+    enableOfflineQueue: false,
+    // A command of unknown outcome is not sent twice: the caller hears that it failed, the audit cleans up after it.
+    autoResendUnfulfilledCommands: false,
+    autoResubscribe: false,
+    maxRetriesPerRequest: 0,
+    retryStrategy: backoff,
+    // A replica that was a master until the failover: look for the new one.
+    reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
+  } satisfies RedisOptions;
+  if (address.kind === 'cluster') {
+    const first = new URL(address.urls[0] ?? 'redis://127.0.0.1:6379');
+    const { retryStrategy: _, enableOfflineQueue: __, ...perNode } = common;
+    const cluster = new Cluster([...address.urls], {
+      clusterRetryStrategy: backoff,
+      enableOfflineQueue: false,
+      slotsRefreshTimeout: 2 * timeout,
+      redisOptions: { ...perNode, ...credentials(first), commandTimeout: timeout },
+    });
+    const ignore = watch(cluster, 'cluster', log);
+    return {
+      commands: cluster,
+      events: cluster,
+      close() {
+        ignore();
+        cluster.disconnect();
+      },
+    };
+  }
+  const place: ConnectionOptions =
+    address.kind === 'single'
+      ? hostOf(new URL(address.url))
+      : {
+          sentinels: address.sentinels.map((sentinel) => ({ ...sentinel })),
+          name: address.name,
+          sentinelRetryStrategy: backoff,
+          failoverDetector: true,
+          sentinelReconnectStrategy: () => MAX_BACKOFF,
+          ...(address.sentinelPassword === undefined ? {} : { sentinelPassword: address.sentinelPassword }),
+          ...(address.url === undefined ? {} : credentials(new URL(address.url))),
+        };
+  const options = { ...common, ...place };
+  const commands = new Redis({ ...options, commandTimeout: timeout });
+  const events = new Redis(options);
+  const ignore = [watch(commands, 'commands', log), watch(events, 'events', log)];
+  return {
+    commands,
+    events,
+    close() {
+      for (const stop of ignore) stop();
+      commands.disconnect();
+      events.disconnect();
+    },
+  };
+}
+
+/** Full jitter on half of it, so that nodes do not all come back in the same moment. */
+function backoff(attempt: number): number {
+  const delay = Math.min(MAX_BACKOFF, 50 * 2 ** Math.min(attempt, 10));
+  return delay / 2 + (Math.random() * delay) / 2;
+}
+
+function hostOf(url: URL): ConnectionOptions {
+  const db = Number(url.pathname.slice(1));
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: url.port === '' ? 6379 : Number(url.port),
+    ...(Number.isInteger(db) ? { db } : {}),
+    ...credentials(url),
+  };
+}
+
+function credentials(url: URL): { username?: string; password?: string; tls?: { servername: string } } {
+  return {
+    ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
+    ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
+    ...(url.protocol === 'rediss:' ? { tls: { servername: url.hostname } } : {}),
+  };
+}
+
+/**
+ * One line when the connection goes and one when it is back, not one for each attempt.
+ * @returns what ends the lines, for a connection that is closed on purpose
+ */
+function watch(client: RedisClient, use: string, log: Logger): () => void {
+  let up = false;
+  let cause: Error | undefined;
+  client.on('error', (error: Error) => {
+    cause = error;
+  });
+  client.on('ready', () => {
+    up = true;
+    cause = undefined;
+    log.info({ use }, 'connected to redis');
+  });
+  client.on('close', () => {
+    if (up) log.warn({ use, err: cause }, 'the connection to redis is lost; trying again');
+    up = false;
+  });
+  return () => {
+    up = false;
+  };
+}
