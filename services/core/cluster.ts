@@ -1,0 +1,184 @@
+import { hostname } from 'node:os';
+import { formatAddress } from '../../shared/config/net-values.ts';
+import type { Logger } from '../../shared/observability/logger.ts';
+import { Placement } from '../../shared/placement/placement.ts';
+import type { ByteBudget } from '../../shared/protocol/budget.ts';
+import type { AuthRequest } from '../../shared/protocol/messages.ts';
+import type { Upstream } from '../../shared/protocol/stream-types.ts';
+import type { NodeId, NodeRecord, Registry, SessionRecord } from '../../shared/registry/registry.ts';
+import { clusterIdentity } from '../../shared/tls/cluster-identity.ts';
+import { VERSION } from '../../shared/version.ts';
+import { RelayLinks } from './relay/relay-links.ts';
+import { RelayListener } from './relay/relay-listener.ts';
+import type { Router } from './router/router.ts';
+
+export interface ClusterOptions {
+  readonly nodeId: NodeId;
+  readonly registry: Registry;
+  readonly router: Router;
+  readonly log: Logger;
+  readonly processBudget: ByteBudget;
+  readonly secret: string;
+  /** Where the other nodes connect; an empty host means all addresses. */
+  readonly relayAddr: { readonly host: string; readonly port: number };
+  /** What the other nodes are told; undefined: the host name and the port that the listener got. */
+  readonly relayAdvertise: { readonly host: string; readonly port: number } | undefined;
+  /** Where agents reach this node; undefined: other nodes send none here. */
+  readonly agentAdvertise: { readonly host: string; readonly port: number } | undefined;
+}
+
+/** Longest wait for the links to the other nodes at the start, milliseconds. */
+const LINKS_TIMEOUT = 3000;
+/** Sessions that an agent keeps by default, each on a node of its own. */
+const SESSIONS_PER_AGENT = 2;
+
+/** This node's place among others: its links to them, the listener for theirs, and its membership. */
+export class Cluster {
+  readonly #options: ClusterOptions;
+  readonly #links: RelayLinks;
+  readonly #listener: RelayListener;
+  readonly #placement = new Placement();
+  #onLinkChange: (() => void) | undefined;
+  readonly #unsubscribe: () => void;
+
+  /** @throws CulvertError `invalid_config` for a secret or node id that makes no certificate, or an address in use */
+  static async start(options: ClusterOptions): Promise<Cluster> {
+    const identity = await clusterIdentity(options.secret, options.nodeId);
+    const cluster = new Cluster(options, identity);
+    await cluster.#listener.listen();
+    return cluster;
+  }
+
+  private constructor(options: ClusterOptions, identity: Awaited<ReturnType<typeof clusterIdentity>>) {
+    const { nodeId, registry, router, log, processBudget, relayAddr } = options;
+    this.#options = options;
+    this.#links = new RelayLinks({
+      nodeId,
+      identity,
+      log,
+      processBudget,
+      onChange: (peer, up, reason) => {
+        log.info({ peer, up, reason }, 'relay link');
+        this.#onLinkChange?.();
+      },
+    });
+    this.#listener = new RelayListener({
+      host: relayAddr.host === '' ? undefined : relayAddr.host,
+      port: relayAddr.port,
+      identity,
+      log,
+      processBudget,
+      pickLocal: (head, endpoint) => router.chooseLocal(head.tunnel, endpoint),
+    });
+    this.#unsubscribe = registry.subscribe((event) => {
+      if (event.type === 'node') this.#links.setPeers(registry.nodes());
+    });
+  }
+
+  get relayPort(): number {
+    return this.#listener.address.port;
+  }
+
+  /** The way to another node, for its endpoints. */
+  upstream(nodeId: NodeId): Upstream | undefined {
+    return this.#links.upstream(nodeId);
+  }
+
+  /** Whether another node takes agents now. */
+  get hasOthers(): boolean {
+    const { registry, nodeId } = this.#options;
+    return registry.nodes().some((node) => node.nodeId !== nodeId && node.state === 'up');
+  }
+
+  /**
+   * Where a session that asks to be let in should go instead, host:port. Undefined: it stays, because it belongs here, was
+   * sent on before (nodes whose views differ must not pass it to and fro), or its node cannot be reached by agents.
+   */
+  placeElsewhere(
+    agentId: string,
+    request: Pick<AuthRequest, 'redirects' | 'failed_nodes' | 'slot'>,
+  ): string | undefined {
+    if ((request.redirects ?? 0) > 0) return undefined;
+    const node = this.#nodeFor(agentId, request.slot ?? 0);
+    if (node === undefined || node.nodeId === this.#options.nodeId) return undefined;
+    return request.failed_nodes?.includes(node.nodeId) ? undefined : node.agentAddr || undefined;
+  }
+
+  /** Where a session of this node goes when the node leaves, host:port, if agents can reach that. */
+  nextFor(session: SessionRecord | undefined): string | undefined {
+    if (session === undefined) return undefined;
+    const node = this.#nodeFor(session.agentId, session.slot);
+    return node?.nodeId === this.#options.nodeId ? undefined : node?.agentAddr || undefined;
+  }
+
+  /** Becomes a member that others send requests to. */
+  async join(): Promise<void> {
+    const { registry, nodeId, relayAdvertise, agentAdvertise, log } = this.#options;
+    const info = {
+      nodeId,
+      relayAddr: formatAddress(relayAdvertise ?? { host: hostname(), port: this.relayPort }),
+      agentAddr: agentAdvertise === undefined ? '' : formatAddress(agentAdvertise),
+      version: VERSION,
+      startedAt: Date.now(),
+    };
+    try {
+      await registry.join(info);
+    } catch (error) {
+      // The registry joins by itself once its store is there; until then this node serves nobody, and says so.
+      log.warn({ err: error }, 'the cluster cannot be joined yet');
+    }
+    this.#links.setPeers(registry.nodes());
+    await this.#linksUp();
+  }
+
+  /** The first visitor may ask for an agent of another node: wait for the links, but not for a peer that is gone. */
+  async #linksUp(): Promise<void> {
+    const isUp = (): boolean => this.#links.states.every(({ up }) => up);
+    if (isUp()) return;
+    await new Promise<void>((resolve) => {
+      const giveUp = setTimeout(resolve, LINKS_TIMEOUT);
+      this.#onLinkChange = () => {
+        if (!isUp()) return;
+        clearTimeout(giveUp);
+        resolve();
+      };
+    });
+    this.#onLinkChange = undefined;
+  }
+
+  /** Tells the other nodes that this one takes no new agents. */
+  async announceDraining(): Promise<void> {
+    try {
+      await this.#options.registry.setDraining(true);
+    } catch (error) {
+      this.#options.log.warn({ err: error }, 'the other nodes could not be told that this one is draining');
+    }
+  }
+
+  /** Leaves the membership, then finishes what other nodes have sent. @param deadline milliseconds */
+  async stop(deadline: number): Promise<void> {
+    this.#unsubscribe();
+    try {
+      await this.#options.registry.leave();
+    } catch (error) {
+      // The lease ends by itself.
+      this.#options.log.warn({ err: error }, 'the membership could not be ended');
+    }
+    await Promise.all([
+      this.#links.close(deadline),
+      this.#listener.isListening ? this.#listener.drain(deadline) : undefined,
+    ]);
+  }
+
+  #nodeFor(agentId: string, slot: number): NodeRecord | undefined {
+    const nodes = this.#options.registry.nodes();
+    const members = nodes.map(({ nodeId, sessions, state }) => ({
+      nodeId,
+      sessions,
+      state: state === 'up' ? ('active' as const) : state,
+    }));
+    const chosen = this.#placement.nodesFor(agentId, SESSIONS_PER_AGENT, members);
+    const wanted = chosen[slot % Math.max(1, chosen.length)];
+    return nodes.find(({ nodeId }) => nodeId === wanted);
+  }
+}

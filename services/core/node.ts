@@ -1,0 +1,329 @@
+import { join } from 'node:path';
+import type { CoreConfig } from '../../shared/config/config.ts';
+import { expandUrlTemplate } from '../../shared/config/net-values.ts';
+import { CulvertError } from '../../shared/errors/codes.ts';
+import type { Logger } from '../../shared/observability/logger.ts';
+import { type MetricsServer, startMetricsServer } from '../../shared/observability/metrics-server.ts';
+import { ByteBudget } from '../../shared/protocol/budget.ts';
+import { createMemoryRegistry } from '../../shared/registry/memory/memory-registry.ts';
+import { createRedisRegistry } from '../../shared/registry/redis/redis-registry.ts';
+import type { NodeId, Registry } from '../../shared/registry/registry.ts';
+import { ensureServerCertificate, loadCertificate } from '../../shared/tls/certificates.ts';
+import { VERSION } from '../../shared/version.ts';
+import { type ApiServer, startApi } from '../dashboard/api/server.ts';
+import { AccessLog } from './access-log.ts';
+import { Cluster } from './cluster.ts';
+import { createPublicListener, type PublicListener, type PublicListenerOptions } from './edge/listener.ts';
+import { CoreMetrics } from './metrics.ts';
+import { TunnelProxy } from './proxy/proxy.ts';
+import { Router } from './router/router.ts';
+import { AgentListener } from './sessions/agent-listener.ts';
+import { SessionTable } from './sessions/session-table.ts';
+import { createTokenVerifier, type TokenVerifier } from './sessions/token-verifier.ts';
+
+/** Where a running node listens. */
+export interface NodeAddresses {
+  readonly publicPort: number;
+  readonly publicTlsPort: number | undefined;
+  readonly agentPort: number;
+  readonly dashboardPort: number;
+  readonly metricsPort: number;
+  /** Undefined for a node that is alone. */
+  readonly relayPort: number | undefined;
+}
+
+/** How often certificates are read, or their generated ones renewed, again: milliseconds. */
+const CERTIFICATE_INTERVAL = 6 * 3_600_000;
+/** Streams of a session that was replaced by a newer one may finish for this long, milliseconds. */
+const REPLACED_DEADLINE = 60_000;
+
+/** One core node: everything it runs, started and stopped in order. */
+export class CoreNode {
+  readonly #config: CoreConfig;
+  readonly #log: Logger;
+  readonly #nodeId: NodeId;
+  readonly #registry: Registry;
+  readonly #table = new SessionTable();
+  readonly #budget: ByteBudget;
+  readonly #metrics: CoreMetrics;
+  readonly #proxy: TunnelProxy;
+  readonly #router: Router;
+  #cluster: Cluster | undefined;
+  #public: PublicListener | undefined;
+  /** Kept from the start: agents are still told URLs while the node drains and the ports are closed. */
+  #publicPorts: Pick<NodeAddresses, 'publicPort' | 'publicTlsPort'> = { publicPort: 0, publicTlsPort: undefined };
+  #agents: AgentListener | undefined;
+  #api: ApiServer | undefined;
+  #metricsServer: MetricsServer | undefined;
+  #unsubscribe: () => void = () => {};
+  #certificateTimer: NodeJS.Timeout | undefined;
+  #serving = false;
+  #caFile: string | undefined;
+
+  constructor(config: CoreConfig, log: Logger) {
+    this.#config = config;
+    this.#log = log;
+    this.#nodeId = config.nodeId as NodeId;
+    this.#budget = new ByteBudget(config.processBuffer);
+    this.#registry = createRegistry(config, log);
+    this.#router = new Router({
+      registry: this.#registry,
+      table: this.#table,
+      nodeId: this.#nodeId,
+      linkTo: (nodeId) => this.#cluster?.upstream(nodeId),
+    });
+    const access = new AccessLog(log, config.logRequests);
+    this.#metrics = new CoreMetrics({
+      table: this.#table,
+      registry: this.#registry,
+      proxy: () => this.#proxy,
+      visitors: () => this.#public?.visitors ?? 0,
+      heldBytes: () => this.#budget.used,
+    });
+    this.#proxy = new TunnelProxy({
+      router: this.#router,
+      budget: this.#budget,
+      maxBodySize: config.maxBodySize,
+      responseTimeout: config.responseTimeout,
+      onOutcome: (outcome) => {
+        this.#metrics.onRequest(outcome);
+        access.onRequest(outcome);
+      },
+    });
+  }
+
+  /** PEM file that verifies the agent listener; undefined when its certificate was given by files. */
+  get caFile(): string | undefined {
+    return this.#caFile;
+  }
+
+  get addresses(): NodeAddresses {
+    return {
+      ...this.#publicPorts,
+      agentPort: this.#agents?.address.port ?? 0,
+      dashboardPort: this.#api?.port ?? 0,
+      metricsPort: this.#metricsServer?.port ?? 0,
+      relayPort: this.#cluster?.relayPort,
+    };
+  }
+
+  /**
+   * Visitors come last: what they ask for must be answerable from the first request on. The health check is up before them,
+   * but says "not ready" until they are let in.
+   * @throws CulvertError `invalid_config` for an address, certificate or key that cannot be used; nothing is left running
+   */
+  async start(): Promise<void> {
+    try {
+      const config = this.#config;
+      const verifier = tokenVerifier(config);
+      const certificate = await this.#agentCertificate();
+      this.#unsubscribe = this.#registry.subscribe((event) => {
+        if (event.type === 'session-replaced' && event.nodeId === this.#nodeId) this.#closeReplaced(event.session);
+      });
+      this.#metricsServer = await startMetricsServer(config.metricsAddr, this.#metrics.registry);
+      this.#api = await startApi({
+        ...config.dashboardAddr,
+        nodeId: this.#nodeId,
+        version: VERSION,
+        readiness: () => this.#readiness(),
+      });
+      this.#agents = this.#createAgentListener(verifier, certificate);
+      await this.#agents.listen();
+      await this.#joinCluster();
+      await this.#listenPublic();
+      this.#certificateTimer = setInterval(() => void this.#renewCertificates(), CERTIFICATE_INTERVAL);
+      this.#certificateTimer.unref();
+      this.#serving = true;
+      this.#log.info({ ...this.addresses, version: VERSION }, 'node is ready');
+    } catch (error) {
+      await this.stop(0);
+      throw error;
+    }
+  }
+
+  /**
+   * Readiness turns first, so that balancers and other nodes stop sending; then visitors finish and agents move or, where
+   * there is no other node, are told to go once the visitors need them no more; then the links to other nodes; health and
+   * metrics stay to the end.
+   * @param deadline milliseconds for requests in flight. Default: the configured drain timeout
+   */
+  async stop(deadline = this.#config.drainTimeout): Promise<void> {
+    const started = Date.now();
+    const left = (): number => Math.max(0, deadline - (Date.now() - started));
+    const wasServing = this.#serving;
+    this.#serving = false;
+    clearInterval(this.#certificateTimer);
+    if (wasServing) {
+      this.#log.info({ requests: this.#proxy.active, deadline }, 'node is draining');
+      const cluster = this.#cluster?.hasOthers ? this.#cluster : undefined;
+      await cluster?.announceDraining();
+      // With others to go to, agents move while visitors finish; alone, the visitors' requests need them to the end.
+      const moving = cluster && this.#agents?.drain(deadline, (session) => cluster.nextFor(session));
+      const complete = await this.#public?.close(deadline);
+      if (complete === false) this.#log.warn('the drain deadline passed: requests in flight were cut off');
+      await moving;
+    }
+    if (this.#agents?.isListening) await this.#agents.drain(left());
+    await this.#cluster?.stop(left());
+    this.#unsubscribe();
+    this.#proxy.close();
+    this.#router.close();
+    await this.#registry.close();
+    await this.#api?.close();
+    await this.#metricsServer?.close();
+    if (wasServing) this.#log.info('node has stopped');
+  }
+
+  #readiness(): { ready: boolean; checks: Record<string, boolean> } {
+    const checks = { serving: this.#serving, registry: this.#registry.unavailable() === undefined };
+    return { ready: Object.values(checks).every(Boolean), checks };
+  }
+
+  async #agentCertificate(): Promise<{ cert: string; key: string }> {
+    const { agentTlsCert, agentTlsKey, stateDir, baseDomain, agentAddr } = this.#config;
+    if (agentTlsCert !== undefined && agentTlsKey !== undefined) return loadCertificate(agentTlsCert, agentTlsKey);
+    const made = await ensureServerCertificate(join(stateDir, 'tls'), {
+      hosts: [
+        ...new Set(['localhost', '127.0.0.1', '::1', baseDomain, `*.${baseDomain}`, agentAddr.host || 'localhost']),
+      ],
+    });
+    if (this.#caFile === undefined) this.#log.info({ ca: made.caFile }, 'agents verify this node with this authority');
+    this.#caFile = made.caFile;
+    return made;
+  }
+
+  /** A certificate that was replaced on disk, or is near its end, is used for connections from now on. */
+  async #renewCertificates(): Promise<void> {
+    try {
+      const agent = await this.#agentCertificate();
+      this.#agents?.reloadTls(agent.cert, agent.key);
+      const { publicTlsCert, publicTlsKey } = this.#config;
+      if (publicTlsCert === undefined || publicTlsKey === undefined) return;
+      const visitors = await loadCertificate(publicTlsCert, publicTlsKey);
+      this.#public?.reloadTls(visitors.cert, visitors.key);
+    } catch (error) {
+      this.#log.error({ err: error }, 'a certificate could not be renewed; the old one stays in use');
+    }
+  }
+
+  #createAgentListener(verifier: TokenVerifier, certificate: { cert: string; key: string }): AgentListener {
+    const config = this.#config;
+    return new AgentListener({
+      ...listenHost(config.agentAddr),
+      cert: certificate.cert,
+      key: certificate.key,
+      registry: this.#registry,
+      table: this.#table,
+      verifier,
+      log: this.#log,
+      nodeId: this.#nodeId,
+      version: VERSION,
+      baseDomain: config.baseDomain,
+      publicUrl: (name) => this.publicUrl(name),
+      authTimeout: config.authTimeout,
+      heartbeatInterval: config.heartbeatInterval,
+      heartbeatTimeout: config.heartbeatTimeout,
+      maxConnections: config.maxConnections,
+      maxConnectionsPerAccount: config.maxConnectionsPerAccount,
+      maxTunnelsPerAccount: config.maxTunnelsPerAccount,
+      maxStreamsPerSession: config.maxStreamsPerSession,
+      sessionBuffer: config.sessionBuffer,
+      processBudget: this.#budget,
+      placeElsewhere: (agentId, request) => this.#cluster?.placeElsewhere(agentId, request),
+      onAuthenticated: () => this.#metrics.onAgent(true),
+      onRefused: () => this.#metrics.onAgent(false),
+    });
+  }
+
+  /** The URL that visitors use for a tunnel. A custom domain stands for itself. */
+  publicUrl(name: string): string {
+    const template = this.#config.publicUrl;
+    const { publicPort, publicTlsPort } = this.addresses;
+    const port = template.startsWith('https:') ? (publicTlsPort ?? publicPort) : publicPort;
+    if (!name.includes('.')) return expandUrlTemplate(template, name, port);
+    const url = new URL(expandUrlTemplate(template, 'x', port));
+    return `${url.protocol}//${name}${url.port === '' ? '' : `:${url.port}`}`;
+  }
+
+  async #joinCluster(): Promise<void> {
+    const { redisUrl, clusterSecret, relayAddr, relayAdvertise } = this.#config;
+    if (redisUrl === undefined || clusterSecret === undefined) return;
+    this.#cluster = await Cluster.start({
+      nodeId: this.#nodeId,
+      registry: this.#registry,
+      router: this.#router,
+      log: this.#log,
+      processBudget: this.#budget,
+      secret: clusterSecret,
+      relayAddr,
+      relayAdvertise,
+      agentAdvertise: this.#config.agentAdvertise,
+    });
+    await this.#cluster.join();
+  }
+
+  async #listenPublic(): Promise<void> {
+    this.#public = createPublicListener(await publicOptions(this.#config, this.#proxy));
+    try {
+      await this.#public.listen();
+      const isTls = this.#config.publicTlsAddr !== undefined;
+      this.#publicPorts = {
+        publicPort: this.#public.address.port,
+        publicTlsPort: isTls ? this.#public.tlsAddress.port : undefined,
+      };
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new CulvertError('invalid_config', `public-addr: ${why}`, { cause: error });
+    }
+  }
+
+  #closeReplaced(ref: Parameters<SessionTable['find']>[0]): void {
+    this.#table.find(ref)?.drain('a newer session of this agent took over', REPLACED_DEADLINE, {
+      code: 'session_replaced',
+      // Its endpoints stay until the newer session has registered the tunnels.
+      keepServing: true,
+    });
+  }
+}
+
+function createRegistry(config: CoreConfig, logger: Logger): Registry {
+  const { redisUrl, nodeId } = config;
+  if (redisUrl === undefined) return createMemoryRegistry();
+  return createRedisRegistry({ redis: { kind: 'single', url: redisUrl }, nodeId: nodeId as NodeId, logger });
+}
+
+function tokenVerifier(config: CoreConfig): TokenVerifier {
+  const options = {
+    ...(config.jwtIssuer === undefined ? {} : { issuer: config.jwtIssuer }),
+    ...(config.jwtAudience === undefined ? {} : { audience: config.jwtAudience }),
+  };
+  if (config.jwksUrl !== undefined) return createTokenVerifier({ jwksUrl: config.jwksUrl }, options);
+  return createTokenVerifier({ secret: config.jwtSecret ?? '' }, options);
+}
+
+async function publicOptions(config: CoreConfig, proxy: TunnelProxy): Promise<PublicListenerOptions> {
+  const { publicAddr, publicTlsAddr, publicTlsCert, publicTlsKey } = config;
+  const tls =
+    publicTlsAddr === undefined || publicTlsCert === undefined || publicTlsKey === undefined
+      ? undefined
+      : { ...listenHost(publicTlsAddr), ...(await loadCertificate(publicTlsCert, publicTlsKey)) };
+  return {
+    handler: proxy,
+    baseDomain: config.baseDomain,
+    ...listenHost(publicAddr),
+    trustedProxies: (config.trustedProxies ?? []).map(({ address, prefix }) => `${address}/${prefix}`),
+    proxyProtocol: config.proxyProtocol === 'on',
+    maxVisitors: config.maxVisitors,
+    maxHeaderSize: config.maxHeaderSize,
+    keepAliveTimeout: config.idleTimeout,
+    tls,
+  };
+}
+
+/** An empty host in the configuration means all addresses, which a listener takes as no host. */
+function listenHost(address: { readonly host: string; readonly port: number }): {
+  host: string | undefined;
+  port: number;
+} {
+  return { host: address.host === '' ? undefined : address.host, port: address.port };
+}
