@@ -1,0 +1,291 @@
+import { CulvertError, type ErrorCode } from '../../shared/errors/codes.ts';
+import type { AuthResponse, GoAway, TunnelResponse } from '../../shared/protocol/messages.ts';
+import { Backoff } from './backoff.ts';
+import type { Forwarder } from './forward/forwarder.ts';
+import { Link } from './link.ts';
+import type { AgentOptions, ServerAddress, TunnelSpec } from './options.ts';
+
+export interface SlotOptions extends Omit<AgentOptions, 'tunnels'> {
+  readonly slot: number;
+  readonly instanceId: string;
+  readonly version: string;
+  readonly forwarder: Forwarder;
+  readonly tunnels: () => readonly TunnelSpec[];
+  readonly isHealthy: (name: string) => boolean;
+  readonly onConnected: (agentId: string, nodeId: string) => void;
+  readonly onDisconnected: (error: CulvertError, retryIn: number) => void;
+  readonly onTunnel: (name: string, publicUrl: string) => void;
+  readonly onRefused: (name: string, error: CulvertError) => void;
+  /** No attempt can succeed until somebody changes something. */
+  readonly onFatal: (error: CulvertError) => void;
+}
+
+export interface SlotState {
+  readonly slot: number;
+  readonly state: 'connecting' | 'online' | 'waiting';
+  /** Milliseconds, from the last heartbeat. */
+  readonly roundTrip: number | undefined;
+  readonly nodeId: string | undefined;
+}
+
+/** Longest wait before the first retry, milliseconds. */
+const FIRST_RETRY = 100;
+const DEFAULT_RECONNECT_INTERVAL = 5000;
+const DEFAULT_CONNECT_TIMEOUT = 10_000;
+/** A refused tunnel that may be free later is asked for again after this long, milliseconds. */
+const REFUSED_RETRY = 5000;
+/** A token is renewed this long before it ends, or a tenth of its remaining life if that is less, milliseconds. */
+const RENEW_BEFORE = 60_000;
+
+/** Streams of a link that was replaced may go on for this long, milliseconds. */
+const LEAVING_DEADLINE = 3_600_000;
+
+/** Retrying with the same token and names cannot help. */
+const FATAL: ReadonlySet<ErrorCode> = new Set(['invalid_token', 'unsupported_protocol']);
+
+/** One of the agent's sessions, kept up: dials, announces the tunnels, dials again. */
+export class Slot {
+  readonly #options: SlotOptions;
+  readonly #backoff: Backoff;
+  #link: Link | undefined;
+  /** Links that were told to go away and still finish their streams. */
+  readonly #leaving = new Set<Link>();
+  /** The link on which the tunnels were announced. */
+  #announced: Link | undefined;
+  /** Tunnels that the newest link has announced and the core has not answered. */
+  #unanswered = new Set<string>();
+  /** Redirects since the last session: where a redirect led nowhere, the next node has to keep the session. */
+  #redirects = 0;
+  /** The node to dial next, when the core named one. */
+  #next: ServerAddress | undefined;
+  #nodeId: string | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #renewal: NodeJS.Timeout | undefined;
+  #refusedRetry: NodeJS.Timeout | undefined;
+  /** Tunnels that were refused for now. */
+  readonly #refused = new Set<string>();
+  #lastToken = '';
+  #stopped = false;
+  #onIdle: (() => void) | undefined;
+
+  constructor(options: SlotOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(FIRST_RETRY, options.reconnectInterval ?? DEFAULT_RECONNECT_INTERVAL);
+  }
+
+  get state(): SlotState {
+    const link = this.#link;
+    const state = link?.isOpen ? 'online' : link === undefined ? 'waiting' : 'connecting';
+    return { slot: this.#options.slot, state, roundTrip: link?.roundTrip, nodeId: this.#nodeId };
+  }
+
+  start(): void {
+    void this.#dial();
+  }
+
+  /** Tells the core how this tunnel is. */
+  announce(name: string): void {
+    const tunnel = this.#options.tunnels().find((each) => each.name === name);
+    if (tunnel !== undefined) this.#link?.register(tunnel, this.#options.isHealthy(name));
+  }
+
+  /** Ends at once. */
+  stop(): void {
+    this.#stopped = true;
+    this.#clearTimers();
+    this.#link?.close();
+    for (const link of this.#leaving) link.close();
+  }
+
+  /** Takes no more requests and resolves when those in progress are done. @param deadline milliseconds */
+  async drain(deadline: number): Promise<void> {
+    this.#stopped = true;
+    this.#clearTimers();
+    if (this.#link === undefined && this.#leaving.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+      const giveUp = setTimeout(() => this.stop(), deadline);
+      giveUp.unref();
+      this.#link?.drain(deadline);
+      for (const link of this.#leaving) link.drain(deadline);
+    });
+  }
+
+  async #dial(): Promise<void> {
+    if (this.#stopped) return;
+    let token: string;
+    try {
+      token = await this.#token();
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      this.#failed(new CulvertError('invalid_config', `the token cannot be read: ${why}`));
+      return;
+    }
+    if (this.#stopped) return;
+    this.#lastToken = token;
+    // Where a node sent us is tried once; if that fails, the address that the user gave is next.
+    const next = this.#next;
+    this.#next = undefined;
+    const options = this.#options;
+    const link: Link = new Link(
+      token,
+      {
+        server: next ?? options.server,
+        certifiedHost: options.server.host,
+        redirects: this.#redirects,
+        tls: options.tls ?? {},
+        agentId: options.agentId,
+        instanceId: options.instanceId,
+        slot: options.slot,
+        version: options.version,
+        connectTimeout: options.connectTimeout ?? DEFAULT_CONNECT_TIMEOUT,
+        forwarder: options.forwarder,
+      },
+      {
+        onOpen: (response) => this.#onOpen(link, response),
+        onTunnel: (response) => this.#onTunnel(link, response),
+        onRedirect: (address) => this.#onRedirect(link, address),
+        onGoAway: (message) => this.#onGoAway(link, message),
+        onClosed: (error) => this.#onClosed(link, error),
+      },
+    );
+    this.#link = link;
+  }
+
+  async #token(): Promise<string> {
+    const { token } = this.#options;
+    return typeof token === 'string' ? token : (await token()).trim();
+  }
+
+  #onOpen(link: Link, response: AuthResponse): void {
+    if (link !== this.#link) return;
+    this.#scheduleRenewal(response.expires_at);
+    // A later response is the answer to a renewed token.
+    if (this.#announced === link) return;
+    this.#announced = link;
+    this.#redirects = 0;
+    this.#backoff.reset();
+    this.#nodeId = response.node_id ?? '';
+    this.#options.onConnected(response.agentID ?? '', this.#nodeId);
+    this.#unanswered = new Set(this.#options.tunnels().map(({ name }) => name));
+    for (const tunnel of this.#options.tunnels()) link.register(tunnel, this.#options.isHealthy(tunnel.name));
+  }
+
+  #onTunnel(link: Link, response: TunnelResponse): void {
+    this.#unanswered.delete(response.subdomain);
+    // The new link serves all that the old ones did: they may finish their streams and close.
+    if (link === this.#link && this.#unanswered.size === 0) {
+      for (const leaving of this.#leaving) leaving.drain(LEAVING_DEADLINE);
+    }
+    if (response.success) {
+      this.#options.onTunnel(response.subdomain, response.public_url ?? '');
+      return;
+    }
+    const error = new CulvertError(
+      response.code ?? 'internal_error',
+      response.message ?? 'the core refused the tunnel',
+    );
+    this.#options.onRefused(response.subdomain, error);
+    if (!error.retryable || this.#stopped) return;
+    this.#refused.add(response.subdomain);
+    this.#refusedRetry ??= setTimeout(() => {
+      this.#refusedRetry = undefined;
+      const names = [...this.#refused];
+      this.#refused.clear();
+      for (const name of names) this.announce(name);
+    }, REFUSED_RETRY);
+  }
+
+  #onRedirect(link: Link, address: string): void {
+    if (link !== this.#link || this.#stopped) return;
+    this.#link = undefined;
+    this.#redirects += 1;
+    this.#next = parseServer(address);
+    void this.#dial();
+  }
+
+  /** Make before break: the next link is dialled while this one finishes its streams. */
+  #onGoAway(link: Link, message: GoAway): void {
+    if (link !== this.#link || this.#stopped) return;
+    this.#leaving.add(link);
+    this.#link = undefined;
+    this.#nodeId = undefined;
+    clearTimeout(this.#renewal);
+    if (message.reconnect_to !== undefined) this.#next = parseServer(message.reconnect_to);
+    const error = new CulvertError(message.code ?? 'node_draining', message.reason);
+    const wait = this.#backoff.next();
+    this.#options.onDisconnected(error, wait);
+    this.#retry = setTimeout(() => void this.#dial(), wait);
+  }
+
+  #onClosed(link: Link, error: CulvertError): void {
+    if (this.#leaving.delete(link)) {
+      this.#checkIdle();
+      return;
+    }
+    if (link !== this.#link) return;
+    this.#link = undefined;
+    this.#nodeId = undefined;
+    clearTimeout(this.#renewal);
+    this.#failed(error);
+  }
+
+  #failed(error: CulvertError): void {
+    if (this.#stopped) {
+      this.#checkIdle();
+      return;
+    }
+    const { maxRetries = 0 } = this.#options;
+    // A token that is read anew for each attempt may be replaced meanwhile, a constant one never gets better.
+    const fatal = FATAL.has(error.code) && typeof this.#options.token === 'string';
+    if (fatal || (maxRetries > 0 && this.#backoff.failures >= maxRetries)) {
+      this.#stopped = true;
+      this.#options.onFatal(error);
+      return;
+    }
+    const wait = this.#backoff.next();
+    this.#options.onDisconnected(error, wait);
+    this.#retry = setTimeout(() => void this.#dial(), wait);
+  }
+
+  #scheduleRenewal(expiresAt: number | undefined): void {
+    clearTimeout(this.#renewal);
+    if (expiresAt === undefined || typeof this.#options.token === 'string') return;
+    const left = Math.max(0, expiresAt - Date.now());
+    const wait = Math.min(left - Math.min(RENEW_BEFORE, left / 10), 0x7fff_ffff);
+    this.#renewal = setTimeout(() => void this.#renew(expiresAt), Math.max(wait, 50));
+    this.#renewal.unref();
+  }
+
+  async #renew(expiresAt: number): Promise<void> {
+    try {
+      const token = await this.#token();
+      if (token !== this.#lastToken) {
+        this.#lastToken = token;
+        this.#link?.renew(token);
+        return;
+      }
+    } catch {
+      // The core's Go Away at the end of the token leads to a new attempt, whose failure is reported.
+    }
+    if (expiresAt > Date.now()) this.#scheduleRenewal(expiresAt);
+  }
+
+  #checkIdle(): void {
+    if (this.#link === undefined && this.#leaving.size === 0) this.#onIdle?.();
+  }
+
+  #clearTimers(): void {
+    clearTimeout(this.#retry);
+    clearTimeout(this.#renewal);
+    clearTimeout(this.#refusedRetry);
+  }
+}
+
+/** `host:port` as nodes write it; undefined when it is not that. */
+function parseServer(address: string): ServerAddress | undefined {
+  const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(address);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  return host === undefined || port < 1 || port > 65535 ? undefined : { host, port };
+}
