@@ -33,7 +33,6 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
   #isRelayed = false;
   #upstream: Upstream | undefined;
   #stream: Stream | undefined;
-  #visitorStarted = false;
   #status = 0;
   #responseEnded = false;
   #over = false;
@@ -81,7 +80,7 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
       return;
     }
     this.#dispatch(route);
-    if (!this.#over) this.#startVisitor();
+    if (!this.#over) exchange.start(this);
   }
 
   /** Gives up when nothing has moved since `limit` and there is no response yet. @param limit monotonic milliseconds */
@@ -248,12 +247,6 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
       else this.#stream?.consumed(body.length);
     }
     if (end) this.#endResponse();
-  }
-
-  #startVisitor(): void {
-    if (this.#visitorStarted) return;
-    this.#visitorStarted = true;
-    this.#exchange.start(this);
   }
 
   #lookUp(): Route | undefined {
