@@ -1,11 +1,15 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CoreConfig } from '../../shared/config/config.ts';
 import { expandUrlTemplate } from '../../shared/config/net-values.ts';
+import { Refusal } from '../../shared/config/option.ts';
+import { parseRedisUrl } from '../../shared/config/redis-address.ts';
 import { CulvertError } from '../../shared/errors/codes.ts';
 import type { Logger } from '../../shared/observability/logger.ts';
 import { type MetricsServer, startMetricsServer } from '../../shared/observability/metrics-server.ts';
 import { ByteBudget } from '../../shared/protocol/budget.ts';
 import { createMemoryRegistry } from '../../shared/registry/memory/memory-registry.ts';
+import type { RedisAddress } from '../../shared/registry/redis/connection.ts';
 import { createRedisRegistry } from '../../shared/registry/redis/redis-registry.ts';
 import type { NodeId, Registry } from '../../shared/registry/registry.ts';
 import { ensureServerCertificate, loadCertificate } from '../../shared/tls/certificates.ts';
@@ -287,9 +291,20 @@ export class CoreNode {
 }
 
 function createRegistry(config: CoreConfig, logger: Logger): Registry {
-  const { redisUrl, nodeId } = config;
-  if (redisUrl === undefined) return createMemoryRegistry();
-  return createRedisRegistry({ redis: { kind: 'single', url: redisUrl }, nodeId: nodeId as NodeId, logger });
+  const { nodeId } = config;
+  const redis = redisAddress(config);
+  return redis === undefined
+    ? createMemoryRegistry()
+    : createRedisRegistry({ redis, nodeId: nodeId as NodeId, logger });
+}
+
+function redisAddress({ redisUrl, redisSentinelPassword, redisCaCert }: CoreConfig): RedisAddress | undefined {
+  if (redisUrl === undefined) return undefined;
+  const address = parseRedisUrl(redisUrl);
+  if (address instanceof Refusal) throw new CulvertError('invalid_config', `redis-url: ${address.text}`);
+  const ca = redisCaCert === undefined ? {} : { ca: readFileSync(redisCaCert, 'utf8') };
+  if (address.kind !== 'sentinel' || redisSentinelPassword === undefined) return { ...address, ...ca };
+  return { ...address, ...ca, sentinelPassword: redisSentinelPassword };
 }
 
 function tokenVerifier(config: CoreConfig): TokenVerifier {

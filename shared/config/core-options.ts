@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { defaultStateDir, identifier, loggingOptions, MIN_HS256_SECRET_BYTES, SHORT_SECRET } from './common-options.ts';
 import { cidr, hostName, listenAddress, targetAddress, url, urlTemplate } from './net-values.ts';
 import { group, option } from './option.ts';
+import { redisUrl } from './redis-address.ts';
 import { defineSchema } from './schema.ts';
 import {
   bytes,
@@ -182,10 +183,21 @@ const node = group('Node', {
 
 const cluster = group('Cluster', {
   'redis-url': option({
-    type: url(['redis:', 'rediss:']),
+    type: redisUrl(),
     secret: true,
     unset: 'one node, with its registry in memory',
-    help: 'Redis that the nodes of a cluster share, such as redis://:password@redis:6379.',
+    help: 'Redis that the nodes of a cluster share, such as redis://:password@redis:6379, redis+sentinel://one,two,three/master or redis+cluster://one,two,three.',
+  }),
+  'redis-sentinel-password': option({
+    type: text('<password>', 'a password'),
+    secret: true,
+    unset: 'no password',
+    help: 'Password of the sentinels; that of the data nodes is in redis-url.',
+  }),
+  'redis-ca-cert': option({
+    type: readableFile(),
+    unset: 'the authorities that Node.js trusts',
+    help: 'PEM certificates of the authorities that sign the certificates of Redis and its sentinels.',
   }),
   'cluster-secret': option({
     type: secretText(MIN_HS256_SECRET_BYTES, SHORT_SECRET),
@@ -246,6 +258,18 @@ export const CORE_SCHEMA = defineSchema({
         if (relayAdvertise === undefined && agentAdvertise === undefined) return undefined;
         const useless = relayAdvertise === undefined ? 'agent-advertise' : 'relay-advertise';
         return `${name(useless)} has no effect without redis-url: give that too`;
+      },
+    },
+    {
+      keys: ['redis-url', 'redis-sentinel-password', 'redis-ca-cert'],
+      problem: ({ redisUrl: address, redisSentinelPassword, redisCaCert }, name) => {
+        if (redisSentinelPassword !== undefined && !/^rediss?\+sentinel:/.test(address ?? '')) {
+          return `${name('redis-sentinel-password')} has an effect only with a redis-url that starts with redis+sentinel: or rediss+sentinel:`;
+        }
+        if (redisCaCert !== undefined && address?.startsWith('rediss') !== true) {
+          return `${name('redis-ca-cert')} has an effect only with TLS: give a redis-url that starts with rediss`;
+        }
+        return undefined;
       },
     },
     {

@@ -47,14 +47,19 @@ export function targetAddress(defaultPort: number): ValueType<Address> {
     placeholder: '<host:port>',
     expects,
     decode: (raw) => {
-      const refused = new Refusal(`${quote(raw)} is not ${expects}`);
-      if (typeof raw !== 'string' || raw.includes('/')) return refused;
-      const bare = isIPv6(raw) ? `[${raw}]` : raw;
-      const address = parseAddress(/:\d+$/.test(bare) && !bare.endsWith(']') ? bare : `${bare}:${defaultPort}`);
-      return address !== undefined && address.host !== '' && address.port > 0 ? address : refused;
+      const address = typeof raw === 'string' ? parseTarget(raw, defaultPort) : undefined;
+      return address ?? new Refusal(`${quote(raw)} is not ${expects}`);
     },
     encode: formatAddress,
   });
+}
+
+/** As `parseAddress`, with a host and a port that can be dialled; `defaultPort` (1–65535) stands in for one that is left out. */
+export function parseTarget(written: string, defaultPort: number): Address | undefined {
+  if (written.includes('/')) return undefined;
+  const bare = isIPv6(written) ? `[${written}]` : written;
+  const address = parseAddress(/:\d+$/.test(bare) && !bare.endsWith(']') ? bare : `${bare}:${defaultPort}`);
+  return address !== undefined && address.host !== '' && address.port > 0 ? address : undefined;
 }
 
 export function formatAddress(address: Address): string {

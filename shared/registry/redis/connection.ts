@@ -1,10 +1,11 @@
+import { isIP } from 'node:net';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import type { Logger } from '../../observability/logger.ts';
 
 /** Where Redis is. User, password and TLS come with the URL: `rediss://user:password@host:6379`. */
-export type RedisAddress =
+export type RedisAddress = (
   | { readonly kind: 'single'; readonly url: string }
-  /** `url` gives the credentials and TLS for the data nodes; its host is not used. */
+  /** `url` gives the credentials of the data nodes, and whether they and the sentinels speak TLS; its host is not used. */
   | {
       readonly kind: 'sentinel';
       readonly sentinels: readonly HostPort[];
@@ -12,7 +13,11 @@ export type RedisAddress =
       readonly url?: string;
       readonly sentinelPassword?: string;
     }
-  | { readonly kind: 'cluster'; readonly urls: readonly string[] };
+  | { readonly kind: 'cluster'; readonly urls: readonly string[] }
+) & {
+  /** PEM of the authorities that may have signed the servers' certificates. Default: those that Node.js trusts. */
+  readonly ca?: string;
+};
 
 export interface HostPort {
   readonly host: string;
@@ -56,7 +61,7 @@ export function connect(address: RedisAddress, timeout: number, log: Logger): Li
       clusterRetryStrategy: backoff,
       enableOfflineQueue: false,
       slotsRefreshTimeout: 2 * timeout,
-      redisOptions: { ...perNode, ...credentials(first), commandTimeout: timeout },
+      redisOptions: { ...perNode, ...credentials(first), ...tlsFor(first, address.ca), commandTimeout: timeout },
     });
     const ignore = watch(cluster, 'cluster', log);
     return {
@@ -68,18 +73,7 @@ export function connect(address: RedisAddress, timeout: number, log: Logger): Li
       },
     };
   }
-  const place: ConnectionOptions =
-    address.kind === 'single'
-      ? hostOf(new URL(address.url))
-      : {
-          sentinels: address.sentinels.map((sentinel) => ({ ...sentinel })),
-          name: address.name,
-          sentinelRetryStrategy: backoff,
-          failoverDetector: true,
-          sentinelReconnectStrategy: () => MAX_BACKOFF,
-          ...(address.sentinelPassword === undefined ? {} : { sentinelPassword: address.sentinelPassword }),
-          ...(address.url === undefined ? {} : credentials(new URL(address.url))),
-        };
+  const place = address.kind === 'single' ? hostOf(new URL(address.url), address.ca) : sentinelsOf(address);
   const options = { ...common, ...place };
   const commands = new Redis({ ...options, commandTimeout: timeout });
   const events = new Redis(options);
@@ -101,22 +95,45 @@ function backoff(attempt: number): number {
   return delay / 2 + (Math.random() * delay) / 2;
 }
 
-function hostOf(url: URL): ConnectionOptions {
+function hostOf(url: URL, ca: string | undefined): ConnectionOptions {
   const db = Number(url.pathname.slice(1));
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const { tls } = tlsFor(url, ca);
   return {
-    host: url.hostname.replace(/^\[|\]$/g, ''),
+    host,
     port: url.port === '' ? 6379 : Number(url.port),
     ...(Number.isInteger(db) ? { db } : {}),
     ...credentials(url),
+    // RFC 6066 section 3: an address is no server name.
+    ...(tls === undefined ? {} : { tls: isIP(host) === 0 ? { ...tls, servername: host } : tls }),
   };
 }
 
-function credentials(url: URL): { username?: string; password?: string; tls?: { servername: string } } {
+function sentinelsOf(address: Extract<RedisAddress, { kind: 'sentinel' }>): ConnectionOptions {
+  const url = new URL(address.url ?? 'redis://sentinel');
+  const { tls } = tlsFor(url, address.ca);
+  return {
+    sentinels: address.sentinels.map((sentinel) => ({ ...sentinel })),
+    name: address.name,
+    sentinelRetryStrategy: backoff,
+    failoverDetector: true,
+    sentinelReconnectStrategy: () => MAX_BACKOFF,
+    ...(address.sentinelPassword === undefined ? {} : { sentinelPassword: address.sentinelPassword }),
+    ...credentials(url),
+    ...(tls === undefined ? {} : { tls, sentinelTLS: tls, enableTLSForSentinelMode: true }),
+  };
+}
+
+function credentials(url: URL): { username?: string; password?: string } {
   return {
     ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
     ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
-    ...(url.protocol === 'rediss:' ? { tls: { servername: url.hostname } } : {}),
   };
+}
+
+/** Without a server name: in a group every server's certificate is checked against the host that is dialled. */
+function tlsFor(url: URL, ca: string | undefined): { tls?: { ca?: string } } {
+  return url.protocol === 'rediss:' ? { tls: ca === undefined ? {} : { ca } } : {};
 }
 
 /**
