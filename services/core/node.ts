@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import type { CoreConfig } from '../../shared/config/config.ts';
 import { expandUrlTemplate } from '../../shared/config/net-values.ts';
 import { Refusal } from '../../shared/config/option.ts';
@@ -163,7 +164,9 @@ export class CoreNode {
       await cluster?.announceDraining();
       // With others to go to, agents move while visitors finish; alone, the visitors' requests need them to the end.
       const moving = cluster && this.#agents?.drain(deadline, (session) => cluster.nextFor(session));
-      const complete = await this.#public?.close(deadline);
+      // Who balances visitors looks at the readiness now and then: until it has, a closed door would be a failed request.
+      if (cluster !== undefined) await wait(Math.min(this.#config.drainDelay, deadline));
+      const complete = await this.#public?.close(left());
       if (complete === false) this.#log.warn('the drain deadline passed: requests in flight were cut off');
       await moving;
     }

@@ -63,6 +63,7 @@ describe('the core configuration', () => {
       'response-timeout': '2m',
       'idle-timeout': '75s',
       'drain-timeout': '30s',
+      'drain-delay': '3s',
       'node-id': 'n1',
       'state-dir': '/var/lib/culvert',
       'log-level': 'info',

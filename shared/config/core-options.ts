@@ -157,6 +157,11 @@ const times = group('Times', {
     default: '30s',
     help: 'Time for requests in flight to end at shutdown.',
   }),
+  'drain-delay': option({
+    type: duration('0s', '5m'),
+    default: '3s',
+    help: 'With other nodes there, time at shutdown in which visitors are still let in, until balancers have seen that this node is not ready; part of drain-timeout.',
+  }),
 });
 
 const node = group('Node', {

@@ -28,6 +28,7 @@ describe('two nodes that share a registry', () => {
       'relay-addr': `127.0.0.1:${relayPort}`,
       'relay-advertise': `127.0.0.1:${relayPort}`,
       'drain-timeout': '20s',
+      'drain-delay': '500ms',
     });
   };
   const url = (node: CoreNode, path: string): string => `http://api.localhost:${node.addresses.publicPort}${path}`;
