@@ -54,6 +54,8 @@ export class Agent extends EventEmitter<AgentEvents> implements AgentHandle {
   #rejectReady: (error: CulvertError) => void = () => {};
   #resolveClosed: (error: CulvertError | undefined) => void = () => {};
   #stopped = false;
+  /** Slots that have begun to dial. */
+  #started = 0;
 
   /** @throws CulvertError `invalid_config` when a tunnel's URL cannot be used or there is no tunnel */
   constructor(options: AgentOptions) {
@@ -96,7 +98,7 @@ export class Agent extends EventEmitter<AgentEvents> implements AgentHandle {
       { length: options.connections ?? 2 },
       (_, slot) => new Slot(this.#slotOptions(slot, instanceId)),
     );
-    for (const slot of this.#slots) slot.start();
+    this.#startNext(-1);
   }
 
   get publicUrls(): ReadonlyMap<string, string> {
@@ -130,12 +132,25 @@ export class Agent extends EventEmitter<AgentEvents> implements AgentHandle {
       forwarder: this.#forwarder,
       tunnels: () => this.#wanted(),
       isHealthy: (name: string) => this.#healthy.get(name) ?? true,
-      onConnected: (agentId, nodeId) => this.emit('connected', { slot, agentId, nodeId }),
-      onDisconnected: (error, retryIn) => this.emit('disconnected', { slot, error, retryIn }),
+      onConnected: (agentId, nodeId) => {
+        this.emit('connected', { slot, agentId, nodeId });
+        this.#startNext(slot);
+      },
+      onDisconnected: (error, retryIn) => {
+        this.emit('disconnected', { slot, error, retryIn });
+        this.#startNext(slot);
+      },
       onTunnel: (name, publicUrl) => this.#onTunnel(name, publicUrl),
       onRefused: (name, error) => this.#onRefused(name, error),
       onFatal: (error) => this.#fatal(error),
     };
+  }
+
+  /** One after another: the cluster has to know where one session is to find another node for the next. */
+  #startNext(slot: number): void {
+    if (slot !== this.#started - 1) return;
+    this.#slots[this.#started]?.start();
+    this.#started += 1;
   }
 
   #wanted(): TunnelSpec[] {

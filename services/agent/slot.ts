@@ -32,11 +32,15 @@ export interface SlotState {
 const FIRST_RETRY = 100;
 const DEFAULT_RECONNECT_INTERVAL = 5000;
 const DEFAULT_CONNECT_TIMEOUT = 10_000;
+/** A node that a redirect names is near and awake, or has just died and is not worth waiting for, milliseconds. */
+const REDIRECT_TIMEOUT = 3000;
 /** A refused tunnel that may be free later is asked for again after this long, milliseconds. */
 const REFUSED_RETRY = 5000;
 /** A token is renewed this long before it ends, or a tenth of its remaining life if that is less, milliseconds. */
 const RENEW_BEFORE = 60_000;
 
+/** A link that was replaced is still served for so long, until every node has heard of the new one, milliseconds. */
+const HANDOVER = 500;
 /** Streams of a link that was replaced may go on for this long, milliseconds. */
 const LEAVING_DEADLINE = 3_600_000;
 
@@ -127,6 +131,7 @@ export class Slot {
     const next = this.#next;
     this.#next = undefined;
     const options = this.#options;
+    const connectTimeout = options.connectTimeout ?? DEFAULT_CONNECT_TIMEOUT;
     const link: Link = new Link(
       token,
       {
@@ -138,7 +143,7 @@ export class Slot {
         instanceId: options.instanceId,
         slot: options.slot,
         version: options.version,
-        connectTimeout: options.connectTimeout ?? DEFAULT_CONNECT_TIMEOUT,
+        connectTimeout: next === undefined ? connectTimeout : Math.min(connectTimeout, REDIRECT_TIMEOUT),
         forwarder: options.forwarder,
       },
       {
@@ -174,9 +179,7 @@ export class Slot {
   #onTunnel(link: Link, response: TunnelResponse): void {
     this.#unanswered.delete(response.subdomain);
     // The new link serves all that the old ones did: they may finish their streams and close.
-    if (link === this.#link && this.#unanswered.size === 0) {
-      for (const leaving of this.#leaving) leaving.drain(LEAVING_DEADLINE);
-    }
+    if (link === this.#link && this.#unanswered.size === 0) this.#handOver();
     if (response.success) {
       this.#options.onTunnel(response.subdomain, response.public_url ?? '');
       return;
@@ -194,6 +197,14 @@ export class Slot {
       this.#refused.clear();
       for (const name of names) this.announce(name);
     }, REFUSED_RETRY);
+  }
+
+  #handOver(): void {
+    const replaced = [...this.#leaving];
+    if (replaced.length === 0) return;
+    setTimeout(() => {
+      for (const link of replaced) link.drain(LEAVING_DEADLINE);
+    }, HANDOVER).unref();
   }
 
   #onRedirect(link: Link, address: string): void {

@@ -84,6 +84,11 @@ export class Cluster {
     return this.#links.upstream(nodeId);
   }
 
+  /** Whether the links to all other nodes are up. */
+  get isLinked(): boolean {
+    return this.#links.states.every(({ up }) => up);
+  }
+
   /** Whether another node takes agents now. */
   get hasOthers(): boolean {
     const { registry, nodeId } = this.#options;
@@ -94,12 +99,12 @@ export class Cluster {
    * Where a session that asks to be let in should go instead, host:port. Undefined: it stays, because it belongs here, was
    * sent on before (nodes whose views differ must not pass it to and fro), or its node cannot be reached by agents.
    */
-  placeElsewhere(
+  async placeElsewhere(
     agentId: string,
-    request: Pick<AuthRequest, 'redirects' | 'failed_nodes' | 'slot'>,
-  ): string | undefined {
-    if ((request.redirects ?? 0) > 0) return undefined;
-    const node = this.#nodeFor(agentId, request.slot ?? 0);
+    request: Pick<AuthRequest, 'redirects' | 'failed_nodes' | 'instance_id' | 'slot'>,
+  ): Promise<string | undefined> {
+    if ((request.redirects ?? 0) > 0 || !this.hasOthers) return undefined;
+    const node = this.#nodeFor(agentId, request.slot ?? 0, await this.#holdersOfOthers(agentId, request));
     if (node === undefined || node.nodeId === this.#options.nodeId) return undefined;
     return request.failed_nodes?.includes(node.nodeId) ? undefined : node.agentAddr || undefined;
   }
@@ -133,12 +138,11 @@ export class Cluster {
 
   /** The first visitor may ask for an agent of another node: wait for the links, but not for a peer that is gone. */
   async #linksUp(): Promise<void> {
-    const isUp = (): boolean => this.#links.states.every(({ up }) => up);
-    if (isUp()) return;
+    if (this.isLinked) return;
     await new Promise<void>((resolve) => {
       const giveUp = setTimeout(resolve, LINKS_TIMEOUT);
       this.#onLinkChange = () => {
-        if (!isUp()) return;
+        if (!this.isLinked) return;
         clearTimeout(giveUp);
         resolve();
       };
@@ -170,7 +174,23 @@ export class Cluster {
     ]);
   }
 
-  #nodeFor(agentId: string, slot: number): NodeRecord | undefined {
+  /** The nodes that have the other sessions of the same agent process. */
+  async #holdersOfOthers(
+    agentId: string,
+    { instance_id: instanceId, slot = 0 }: Pick<AuthRequest, 'instance_id' | 'slot'>,
+  ): Promise<NodeId[]> {
+    try {
+      const sessions = await this.#options.registry.byAgent(agentId);
+      const others = sessions.filter((each) => each.instanceId === (instanceId ?? agentId) && each.slot !== slot);
+      return others.map(({ nodeId }) => nodeId);
+    } catch {
+      // The session cannot be opened without the registry either, and its agent is told so.
+      return [];
+    }
+  }
+
+  /** @param taken nodes that have other sessions of the agent: a session there would die with them */
+  #nodeFor(agentId: string, slot: number, taken: readonly NodeId[] = []): NodeRecord | undefined {
     const nodes = this.#options.registry.nodes();
     const members = nodes.map(({ nodeId, sessions, state }) => ({
       nodeId,
@@ -178,7 +198,11 @@ export class Cluster {
       state: state === 'up' ? ('active' as const) : state,
     }));
     const chosen = this.#placement.nodesFor(agentId, SESSIONS_PER_AGENT, members);
-    const wanted = chosen[slot % Math.max(1, chosen.length)];
+    let wanted = chosen[slot % Math.max(1, chosen.length)];
+    if (wanted !== undefined && taken.includes(wanted)) {
+      const all = this.#placement.nodesFor(agentId, members.length, members);
+      wanted = all.find((nodeId) => !taken.includes(nodeId)) ?? wanted;
+    }
     return nodes.find(({ nodeId }) => nodeId === wanted);
   }
 }

@@ -25,6 +25,7 @@ import { Router } from './router/router.ts';
 import { AgentListener } from './sessions/agent-listener.ts';
 import { SessionTable } from './sessions/session-table.ts';
 import { createTokenVerifier, type TokenVerifier } from './sessions/token-verifier.ts';
+import { StallWatch } from './stall-watch.ts';
 
 /** Where a running node listens. */
 export interface NodeAddresses {
@@ -63,6 +64,9 @@ export class CoreNode {
   #unsubscribe: () => void = () => {};
   #certificateTimer: NodeJS.Timeout | undefined;
   #serving = false;
+  readonly #stallWatch = new StallWatch(
+    () => this.#registry.unavailable() === undefined && (this.#cluster?.isLinked ?? true),
+  );
   #caFile: string | undefined;
 
   constructor(config: CoreConfig, log: Logger) {
@@ -173,6 +177,7 @@ export class CoreNode {
     if (this.#agents?.isListening) await this.#agents.drain(left());
     await this.#cluster?.stop(left());
     this.#unsubscribe();
+    this.#stallWatch.close();
     this.#proxy.close();
     this.#router.close();
     await this.#registry.close();
@@ -182,8 +187,10 @@ export class CoreNode {
   }
 
   #readiness(): { ready: boolean; checks: Record<string, boolean> } {
-    const checks = { serving: this.#serving, registry: this.#registry.unavailable() === undefined };
-    return { ready: Object.values(checks).every(Boolean), checks };
+    const awake = !this.#stallWatch.isRecovering;
+    // Told, but no reason to send visitors elsewhere: running tunnels do not need the registry, and all nodes share it.
+    const registry = this.#registry.unavailable() === undefined;
+    return { ready: this.#serving && awake, checks: { serving: this.#serving, awake, registry } };
   }
 
   async #agentCertificate(): Promise<{ cert: string; key: string }> {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
+import { on, once } from 'node:events';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { codeFromWire } from '../errors/codes.ts';
 import { RecordingSink, type SessionPair, sessionPair, socketPair } from '../testkit/session-pair.ts';
 import { ByteBudget } from './budget.ts';
-import { encodeFrame, Flag, FrameType, INITIAL_WINDOW } from './frame.ts';
+import { encodeFrame, Flag, FrameType, INITIAL_WINDOW, LAST_STREAM_ID } from './frame.ts';
 import { encodeRequestHead } from './heads.ts';
 import { Session } from './session.ts';
 
@@ -229,20 +230,39 @@ describe('a session', () => {
       { probeAfter: 20, probeTimeout: 40 },
     ));
 
-  test('that goes away finishes its streams, refuses new ones as not processed, then closes', () =>
+  test('that goes away finishes its streams, those on their way included, then closes', () =>
     withPair(async (pair) => {
       const { sink } = pair.open();
       const far = await pair.acceptedAt(0);
       pair.acceptor.goAway('maintenance', 5000);
       const late = pair.open();
-      await late.sink.until(() => late.sink.closed !== undefined);
-      assert.equal(late.sink.closed?.code, 'not_processed');
+      const farLate = await pair.acceptedAt(1);
       assert.throws(() => pair.open(), { code: 'not_processed' });
+      farLate.stream.sendHead(head, Buffer.from('too'), true);
+      await late.sink.until(() => late.sink.closed !== undefined);
+      assert.equal(late.sink.body.toString(), 'too');
+      assert.equal(pair.acceptor.state, 'draining');
       far.stream.sendHead(head, Buffer.from('done'), true);
       await sink.until(() => sink.closed !== undefined);
       assert.equal(sink.body.toString(), 'done');
-      assert.match(pair.openerEvents.join(), /go-away maintenance 1000/);
+      assert.match(pair.openerEvents.join(), new RegExp(`go-away maintenance ${LAST_STREAM_ID}`));
       assert.equal(pair.acceptor.state, 'closed');
+    }));
+
+  test('that goes away refuses what is opened by a peer that knows it', () =>
+    withPair(async (pair) => {
+      const { sink } = pair.open();
+      const far = await pair.acceptedAt(0);
+      pair.acceptor.goAway('maintenance', 5000);
+      // The echo of the heartbeat behind the Go Away.
+      for await (const [chunk] of on(pair.sockets[1], 'data')) if (chunk.includes('go away!')) break;
+      const refusal = once(pair.sockets[0], 'data');
+      pair.sockets[0].write(openFrame(1002));
+      const [frame] = (await refusal) as [Buffer];
+      assert.equal(frame[1], FrameType.CloseStream);
+      assert.equal(codeFromWire(frame.readUInt16BE(12)), 'not_processed');
+      far.stream.sendHead(head, undefined, true);
+      await sink.until(() => sink.closed !== undefined);
     }));
 
   test('closes at the deadline of its going away, whatever is left', () =>

@@ -47,6 +47,11 @@ export interface SessionOptions extends LivenessOptions {
 const DEFAULT_BUDGET = 64 * 1024 * 1024;
 /** Heartbeats that a peer may send before it is let in. */
 const MAX_EARLY_HEARTBEATS = 8;
+/**
+ * Payload of the heartbeat behind a Go Away: its echo says that the peer has read the Go Away, and that every stream which it
+ * opened before has arrived. Liveness begins its payloads with four zero bytes.
+ */
+const LAST_CALL = Buffer.from('go away!', 'latin1');
 /** Ended peers get this long to take the last frame before the socket is destroyed, milliseconds. */
 const CLOSE_GRACE = 1000;
 
@@ -77,6 +82,8 @@ export class Session implements Upstream, StreamHost, FrameHandler {
   #goingAway: NodeJS.Timeout | undefined;
   /** Going away, but still taking new streams until the replacement is there. */
   #keepsServing = false;
+  /** The peer knows that this side goes away: what it opens from now on is refused. */
+  #peerKnows = false;
 
   constructor(socket: Duplex, handler: SessionHandler, options: SessionOptions) {
     this.#socket = socket;
@@ -170,8 +177,9 @@ export class Session implements Upstream, StreamHost, FrameHandler {
    * Asks the peer to replace this session; open streams go on until the deadline, then the session closes. The first call
    * counts.
    * @param deadline milliseconds
-   * @param keepServing true: new streams are still taken, for when nothing else could serve them yet, and the session waits
-   * for the peer to close it. Default false: no new streams, and the session closes as soon as the last one is done.
+   * @param keepServing true: new streams are still opened, for when nothing else could serve them yet, and the session waits
+   * for the peer to close it. Default false: no new streams but those that the peer opened before it knew, and the session
+   * closes as soon as the last one is done.
    */
   goAway(reason: string, deadline: number, extra: Partial<GoAway> = {}, keepServing = false): void {
     if (this.#state === 'closed' || this.#goingAway !== undefined) return;
@@ -180,8 +188,11 @@ export class Session implements Upstream, StreamHost, FrameHandler {
       return;
     }
     this.#move('go-away');
-    const lastId = this.#isOpener ? this.#nextId - 2 : this.#lastPeerId;
-    this.send(FrameType.GoAway, 0, { reason, last_stream_id: Math.max(0, lastId), deadline_ms: deadline, ...extra });
+    // Streams that are on their way here are served too (the two steps of RFC 9113 section 6.8, without the second frame).
+    const lastId = this.#isOpener ? Math.max(0, this.#nextId - 2) : LAST_STREAM_ID;
+    this.send(FrameType.GoAway, 0, { reason, last_stream_id: lastId, deadline_ms: deadline, ...extra });
+    this.#peerKnows = this.#isOpener;
+    if (!this.#isOpener) this.#sendHeartbeat(0, LAST_CALL);
     this.#goingAway = setTimeout(() => this.close(undefined, reason), deadline);
     this.#goingAway.unref();
     this.#keepsServing = keepServing;
@@ -275,7 +286,7 @@ export class Session implements Upstream, StreamHost, FrameHandler {
     this.#lastPeerId = streamId;
     const stream = new SessionStream(streamId, this);
     this.#streams.set(streamId, stream);
-    const isLeaving = this.#goingAway !== undefined && !this.#keepsServing;
+    const isLeaving = this.#goingAway !== undefined && this.#peerKnows;
     if (isLeaving || this.#streams.size > this.#maxStreams) {
       stream.reset('not_processed', 'no new streams are taken here');
       return;
@@ -299,7 +310,14 @@ export class Session implements Upstream, StreamHost, FrameHandler {
       if (this.#earlyHeartbeats > MAX_EARLY_HEARTBEATS) throw unexpected('another Heartbeat before authentication');
     }
     if ((flags & Flag.Ack) === 0) this.#sendHeartbeat(Flag.Ack, payload);
+    else if (payload.equals(LAST_CALL)) this.#onLastCallHeard();
     else this.#liveness.acknowledged(payload);
+  }
+
+  #onLastCallHeard(): void {
+    if (this.#goingAway === undefined) return;
+    this.#peerKnows = true;
+    this.#closeWhenIdle();
   }
 
   #sendHeartbeat(flags: number, payload: Buffer): void {
@@ -383,7 +401,8 @@ export class Session implements Upstream, StreamHost, FrameHandler {
   }
 
   #closeWhenIdle(): void {
-    if (this.#streams.size === 0 && !this.#keepsServing) this.close(undefined, 'all streams are done');
+    if (this.#streams.size === 0 && this.#peerKnows && !this.#keepsServing)
+      this.close(undefined, 'all streams are done');
   }
 
   #move(event: SessionEvent): void {

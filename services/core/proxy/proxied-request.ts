@@ -7,6 +7,7 @@ import type { VisitorExchange, VisitorReceiver } from '../edge/exchange.ts';
 import { withEndpoint } from '../relay/meta.ts';
 import { BlockedBody } from './blocked-body.ts';
 import type { ProxyOptions, RequestOutcome } from './outcome.ts';
+import { endStream, SentBody } from './sent-body.ts';
 
 /** Keeps the requests in flight. */
 export interface RequestOwner {
@@ -18,6 +19,8 @@ export interface RequestOwner {
 const NO_AGENT = 'no agent serves this tunnel now';
 /** Endpoints that one request may be given to, the first included. */
 const MAX_ATTEMPTS = 3;
+/** For the news of where an agent went, when the node that had it refuses the request. Milliseconds. */
+const ROUTE_WAIT = 1000;
 
 /**
  * One visitor's request on its way: joins the visitor's exchange to a stream of the chosen endpoint, in both directions,
@@ -33,6 +36,9 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
   #isRelayed = false;
   #upstream: Upstream | undefined;
   #stream: Stream | undefined;
+  /** While another endpoint may still have to be asked; undefined without a body. */
+  #sent: SentBody | undefined;
+  #hasWaited = false;
   #status = 0;
   #responseEnded = false;
   #over = false;
@@ -79,6 +85,7 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
       this.#fail('body_too_large', `the limit is ${most} bytes`);
       return;
     }
+    if (exchange.hasBody) this.#sent = new SentBody(this.#owner.options.budget);
     this.#dispatch(route);
     if (!this.#over) exchange.start(this);
   }
@@ -95,6 +102,7 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
   onHead(head: ResponseHead, body: Buffer | undefined, end: boolean): void {
     if (this.#over) return;
     this.#progressAt = performance.now();
+    this.#settle();
     if (head.status === 101) {
       if (!this.#exchange.isUpgrade) {
         this.#stream?.reset('bad_response', '101 without a request to switch protocols');
@@ -158,8 +166,8 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
   // ---- from the visitor
 
   onEnd(trailers: FlatHeaders | undefined): void {
-    if (trailers !== undefined && trailers.length > 0) this.#stream?.sendTrailers(trailers);
-    else this.#stream?.end();
+    this.#sent?.ended(trailers);
+    if (this.#stream !== undefined) endStream(this.#stream, trailers);
   }
 
   onDrain(): void {
@@ -183,16 +191,17 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
 
   #fromVisitor(chunk: Buffer): void {
     const stream = this.#stream;
-    if (stream === undefined || this.#over) return;
+    if (this.#over) return;
     this.#bytesIn += chunk.length;
     this.#progressAt = performance.now();
     const most = this.#owner.options.maxBodySize;
     if (most > 0 && this.#bytesIn > most && this.#status !== 101) {
       this.#fail('body_too_large', `the limit is ${most} bytes`);
-      stream.reset('body_too_large', 'the request body is above the limit');
+      stream?.reset('body_too_large', 'the request body is above the limit');
       return;
     }
-    if (!stream.write(chunk, false)) this.#exchange.pause();
+    this.#sent?.add(chunk);
+    if (stream === undefined || !stream.write(chunk, false)) this.#exchange.pause();
   }
 
   #fromEndpoint(chunk: Buffer, end: boolean): void {
@@ -279,23 +288,51 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
           this,
         );
         // An overflow while opening ends the stream at once, and `onClose` has dealt with it.
-        if (stream.isOpen) this.#stream = stream;
+        if (stream.isOpen) this.#opened(stream);
         return;
       } catch (error) {
         if (!(error instanceof CulvertError)) throw error;
         last = error;
       }
     }
-    if (last === undefined || last.code === 'not_processed') this.#fail('agent_offline', NO_AGENT);
+    if (last?.code === 'not_processed' && !this.#hasWaited) this.#awaitRoute(last);
+    else if (last === undefined || last.code === 'not_processed') this.#fail('agent_offline', NO_AGENT);
     else this.#fail(last.code, last.message);
   }
 
+  #opened(stream: Stream): void {
+    this.#stream = stream;
+    if (this.#tried.length > 1 && this.#sent?.sendTo(stream) === true) this.#exchange.resume();
+  }
+
+  /** An endpoint that sent the request away may have moved, and the news of it be on their way here. */
+  #awaitRoute(failure: CulvertError): void {
+    const name = this.#exchange.tunnelName;
+    this.#hasWaited = true;
+    if (name === undefined || this.#tried.length >= MAX_ATTEMPTS) {
+      this.#fail('agent_offline', NO_AGENT);
+      return;
+    }
+    void this.#owner.options.router.whenChanged(name, ROUTE_WAIT).then(() => {
+      if (this.#over) return;
+      // A body that grew too long to be sent again meanwhile.
+      if (this.#sent?.isWhole === false) this.#fail('agent_offline', NO_AGENT);
+      else this.#dispatch(this.#lookUp(), failure);
+    });
+  }
+
+  /** An endpoint has taken the request: no other will be asked. */
+  #settle(): void {
+    this.#sent?.drop();
+    this.#sent = undefined;
+  }
+
   /**
-   * Only when the other side provably did not process the request, or it is idempotent (RFC 9110 section 9.2.2), and none of
-   * its body is gone.
+   * Only when the other side provably did not process the request, or it is idempotent (RFC 9110 section 9.2.2), and all of
+   * its body is still here.
    */
   #mayRetry(code: ErrorCode): boolean {
-    if (this.#tried.length >= MAX_ATTEMPTS || this.#bytesIn > 0 || this.#exchange.hasBody) return false;
+    if (this.#tried.length >= MAX_ATTEMPTS || this.#sent?.isWhole === false) return false;
     if (code === 'not_processed') return true;
     // A service that hung up was asked: only the loss of the session makes another endpoint worth a try.
     const isSessionLost = code === 'connection_closed' && this.#upstream?.available === false;
@@ -324,6 +361,7 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
   #finish(code: ErrorCode | undefined): void {
     if (this.#over) return;
     this.#over = true;
+    this.#settle();
     this.#owner.finished(this, {
       exchange: this.#exchange,
       status: this.#status,

@@ -23,6 +23,9 @@ export interface RouterOptions {
 
 type Place = 'here' | 'elsewhere';
 
+/** Requests that may wait for a route to change. */
+const MAX_WAITING = 10_000;
+
 /**
  * Chooses who answers a request: an endpoint of this node before one that another node holds, and among those the less
  * loaded of two random ones (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001). Endpoints that
@@ -34,6 +37,9 @@ export class Router {
   readonly #random: () => number;
   readonly #recent = new RecentNames();
   readonly #unsubscribe: () => void;
+  /** By name of the tunnel. */
+  readonly #waiting = new Map<string, Set<() => void>>();
+  #waitingCount = 0;
 
   constructor(options: RouterOptions) {
     this.#options = options;
@@ -41,6 +47,7 @@ export class Router {
       if (event.type !== 'route') return;
       if (event.route === undefined) this.#recent.add(event.name);
       else this.#recent.delete(event.name);
+      for (const wake of [...(this.#waiting.get(event.name) ?? [])]) wake();
     });
     this.#random = options.random ?? Math.random;
   }
@@ -52,6 +59,25 @@ export class Router {
   /** For a name that `route` does not know: asks the registry's store when this node cannot hold all names. */
   find(name: string): Promise<Route | undefined> {
     return this.#options.registry.find(name);
+  }
+
+  /** Resolves at the next change of the route, or at once when too many wait. @param within milliseconds, at most */
+  async whenChanged(name: string, within: number): Promise<void> {
+    if (this.#waitingCount >= MAX_WAITING) return;
+    const waiting = this.#waiting.get(name) ?? new Set();
+    this.#waiting.set(name, waiting);
+    this.#waitingCount += 1;
+    await new Promise<void>((resolve) => {
+      const wake = (): void => {
+        clearTimeout(timer);
+        waiting.delete(wake);
+        if (waiting.size === 0) this.#waiting.delete(name);
+        this.#waitingCount -= 1;
+        resolve();
+      };
+      const timer = setTimeout(wake, within);
+      waiting.add(wake);
+    });
   }
 
   /** Whether the name had an endpoint a while ago and has none now. */

@@ -44,7 +44,9 @@ export interface AgentSessionOptions {
   readonly sessionBuffer: number;
   readonly processBudget: ByteBudget;
   /** Where a session that is not for this node should go, host:port; undefined: it stays. Default: every one stays. */
-  readonly placeElsewhere?: ((agentId: string, request: AuthRequest) => string | undefined) | undefined;
+  readonly placeElsewhere?:
+    | ((agentId: string, request: AuthRequest) => string | undefined | Promise<string | undefined>)
+    | undefined;
   readonly onAuthenticated: (session: AgentSession) => void;
   readonly onRefused: (code: ErrorCode) => void;
 }
@@ -195,7 +197,7 @@ export class AgentSession implements HeldSession {
     if (request.agent_id !== undefined && request.agent_id !== identity.agentId) {
       throw new CulvertError('invalid_token', `the token is for agent ${identity.agentId}, not ${request.agent_id}`);
     }
-    const better = options.placeElsewhere?.(identity.agentId, request);
+    const better = await options.placeElsewhere?.(identity.agentId, request);
     if (better !== undefined) {
       this.#reply({ success: false, redirect_to: better, message: 'another node should have this session' });
       this.#session.close(undefined, `sent to ${better}`);
