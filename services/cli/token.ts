@@ -16,8 +16,8 @@ export const TOKEN_SCHEMA = defineSchema({
     expires: option({ type: duration('1s', '3650d'), default: '30d', help: 'Time until the token expires.' }),
     names: option({
       type: listOf(tunnelNamePattern(), '<name,…>'),
-      unset: 'any name',
-      help: 'The only tunnel names that the agent may register; dev-* allows every name that starts so.',
+      unset: 'any subdomain, no custom domain',
+      help: 'The only tunnel names that the agent may register; dev-* allows every name that starts so. A custom domain must be listed.',
     }),
     'max-tunnels': option({
       type: integer(1, 1_000_000),

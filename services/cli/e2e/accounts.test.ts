@@ -108,6 +108,17 @@ describe('accounts and tokens', () => {
     });
   }
 
+  test('a custom domain is served only for a token that lists it', async () => {
+    const tunnels = [{ name: 'shop.example.com', url: service.url }];
+    const unproved = await startWith({}, { tunnels });
+    const error = await unproved.closed;
+    assert.equal(error?.code, 'invalid_name');
+    assert.match(error.message, /--names shop\.example\.com/);
+    await (await startWith({ names: 'shop.example.com' }, { tunnels })).ready;
+    const url = `http://127.0.0.1:${core.addresses.publicPort}/`;
+    assert.equal((await visit(url, { headers: { Host: 'shop.example.com' } })).text, 'the service');
+  });
+
   test('a name that the token does not allow ends the agent with invalid_name', async () => {
     const agent = await startWith({ names: 'apps,shop' });
     assert.equal((await agent.closed)?.code, 'invalid_name');

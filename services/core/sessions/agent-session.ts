@@ -280,7 +280,7 @@ export class AgentSession implements HeldSession {
     try {
       const name = normalizeTunnelName(request.subdomain, { baseDomain: this.#options.baseDomain });
       if (!isNameAllowed(identity, name)) {
-        throw new CulvertError('invalid_name', `the token does not allow the name ${name}`);
+        throw new CulvertError('invalid_name', refusedName(name));
       }
       await this.#options.registry.register(
         record,
@@ -355,6 +355,13 @@ export class AgentSession implements HeldSession {
       );
     }
   }
+}
+
+function refusedName(name: string): string {
+  const proof = name.includes('.')
+    ? 'its claim "names" must list this custom domain'
+    : 'its claim "names" leaves it out';
+  return `the token does not allow the name ${name}: ${proof}; ask for a token made with --names ${name}`;
 }
 
 function refuseStream(stream: Stream): StreamSink {

@@ -251,8 +251,9 @@ describe('the names of a token', () => {
     ...(names ? { names } : {}),
   });
 
-  test('allow every name when the token has none, and no name when the list is empty', () => {
-    assert.equal(isNameAllowed(identity(), 'anything.example'), true);
+  test('allow every subdomain but no custom domain when the token has none, and nothing when the list is empty', () => {
+    assert.equal(isNameAllowed(identity(), 'anything'), true);
+    assert.equal(isNameAllowed(identity(), 'anything.example'), false);
     assert.equal(isNameAllowed(identity([]), 'web'), false);
   });
 

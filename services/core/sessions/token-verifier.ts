@@ -9,7 +9,7 @@ export interface Identity {
   readonly accountId: string;
   /** Milliseconds since the Unix epoch. The session must be authenticated anew before. */
   readonly expiresAt: number;
-  /** Patterns of the tunnel names that the token allows, see `isNameAllowed`; undefined allows every name. */
+  /** Patterns of the tunnel names that the token allows, see `isNameAllowed`; undefined allows every subdomain. */
   readonly names?: readonly string[];
   /** Tunnels that the account may have; undefined leaves it to the node's configuration. */
   readonly maxTunnels?: number;
@@ -97,9 +97,10 @@ export function createTokenVerifier(keys: TokenKeys, options: TokenVerifierOptio
 /**
  * Whether the token allows a tunnel of this (normalised) name. A pattern is a name, or a beginning followed by `*`, which
  * stands for the rest of one label: `dev-*` allows `dev-7` but not `dev-7.example.com`, whose owner may be somebody else.
+ * A custom domain must be listed: who signs the token vouches for its owner, and a token that says nothing proves nothing.
  */
 export function isNameAllowed(identity: Identity, name: string): boolean {
-  if (identity.names === undefined) return true;
+  if (identity.names === undefined) return !name.includes('.');
   return identity.names.some((pattern) => {
     if (!pattern.endsWith('*')) return pattern === name;
     const beginning = pattern.slice(0, -1);
