@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { resetSocket } from '../net/reset-socket.ts';
 
 /** What happens to the bytes between two parts. */
 type Fault =
@@ -33,7 +34,7 @@ export async function startFaultProxy(target: number): Promise<FaultProxy> {
   let fault: Fault = { kind: 'none' };
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (visitor) => {
     if (fault.kind === 'refusal') {
-      visitor.on('error', () => {}).resetAndDestroy();
+      resetSocket(visitor.on('error', () => {}));
       return;
     }
     const pair = new Pair(visitor, target, fault, () => pairs.delete(pair));
@@ -92,7 +93,7 @@ class Pair {
   }
 
   reset(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) resetSocket(socket);
     this.#end();
   }
 
@@ -158,7 +159,7 @@ class Way {
   }
 
   #pass(piece: Piece): void {
-    if (piece === 'reset') this.#to.destroyed || this.#to.resetAndDestroy();
+    if (piece === 'reset') this.#to.destroyed || resetSocket(this.#to);
     else if (piece === 'end') this.#to.end();
     else {
       this.#bytes -= piece.length;

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
+import { resetSocket } from '../../../shared/net/reset-socket.ts';
 
 /** One of those that a balancer chooses from. */
 export interface Backend {
@@ -79,7 +80,7 @@ export class Balancer<Node extends Backend> {
     this.#hold(agent);
     const far = await this.#reach();
     if (far === undefined || this.#closed || agent.destroyed) {
-      agent.resetAndDestroy();
+      resetSocket(agent);
       far?.destroy();
       return;
     }

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import { resetSocket } from '../../../shared/net/reset-socket.ts';
 import type { Stage } from './connections.ts';
 import type { VisitorPeer } from './visitor-connection.ts';
 
@@ -91,7 +92,7 @@ export class Http1Connection implements Stage {
   /** Breaks the connection so that it cannot pass for an orderly end: TCP RST, or TLS without its closing alert. */
   reset(): void {
     if (this.peer.scheme === 'https') this.socket.destroy();
-    else this.socket.resetAndDestroy();
+    else resetSocket(this.socket);
   }
 
   /** The answer is complete and the rest of the request is not wanted: bounds what is read of it. */
