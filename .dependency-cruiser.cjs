@@ -5,7 +5,7 @@
 // Without it dependency-cruiser reads no TypeScript at all, finds nothing wrong and only warns.
 require.resolve('@swc/core');
 
-const TEST = '\\.(?:test|contract)\\.ts$|^shared/testkit/|^services/[^/]+/testkit/';
+const TEST = '\\.(?:test|contract)\\.ts$|^shared/testkit/|^services/[^/]+/testkit/|^services/cli/e2e/';
 /** Started by somebody: commands, library entries, load runs. */
 const ENTRY = '^services/(?:[^/]+/main|agent/index)\\.ts$|^loadtest/|\\.config\\.[cm]?[jt]s$';
 

@@ -2,10 +2,14 @@ import { createHash } from 'node:crypto';
 import { Agent, type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
 import { visit } from '../../../shared/testkit/http-visitor.ts';
-import { type Balancer, REDISPATCHES } from './balancer.ts';
-import type { TestNode } from './cluster-kit.ts';
+import { type Backend, type Balancer, REDISPATCHES } from './balancer.ts';
 
 /** Steady traffic through all nodes of a cluster, as a balancer spreads it, with every answer checked. */
+
+/** A node that visitors ask. */
+export interface Target extends Backend {
+  url(tunnel: string, path?: string): string;
+}
 
 /** One request and what became of it. Times are milliseconds of `performance.now()`. */
 export interface Outcome {
@@ -25,14 +29,14 @@ const PACE = 10;
 const PATIENCE = 30_000;
 
 export class Load {
-  readonly #balancer: Balancer<TestNode>;
+  readonly #balancer: Balancer<Target>;
   readonly #connections = new Agent({ keepAlive: true, maxSockets: 64 });
   readonly #outcomes: Outcome[] = [];
   readonly #workers: Promise<void>[] = [];
   #stopped = false;
 
   /** @param workers requests at a time, for each tunnel */
-  constructor(balancer: Balancer<TestNode>, tunnels: readonly string[], workers = 2) {
+  constructor(balancer: Balancer<Target>, tunnels: readonly string[], workers = 2) {
     this.#balancer = balancer;
     for (const tunnel of tunnels) {
       for (let i = 0; i < workers; i += 1) this.#workers.push(this.#work(tunnel, i));
@@ -94,7 +98,7 @@ export class Load {
   }
 
   async #visit(
-    node: TestNode,
+    node: Target,
     tunnel: string,
     method: string,
     path: string,
