@@ -1,4 +1,4 @@
-import type { RedisAddress } from '../registry/redis/connection.ts';
+import type { RedisAddress } from '../redis/connection.ts';
 import { type Address, formatAddress, parseTarget } from './net-values.ts';
 import { Refusal, type ValueType, valueType } from './option.ts';
 

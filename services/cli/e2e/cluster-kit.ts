@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { createLogger } from '../../../shared/observability/logger.ts';
-import type { RedisAddress } from '../../../shared/registry/redis/connection.ts';
+import type { RedisAddress } from '../../../shared/redis/connection.ts';
 import { createRedisRegistry } from '../../../shared/registry/redis/redis-registry.ts';
 import type { NodeId, Registry, Route } from '../../../shared/registry/registry.ts';
 import { until } from '../../../shared/testkit/eventually.ts';

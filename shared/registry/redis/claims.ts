@@ -1,5 +1,7 @@
 import { z } from 'zod';
 import { CulvertError } from '../../errors/codes.ts';
+import type { RedisClient } from '../../redis/connection.ts';
+import { numberAt, type Reply, stringAt } from '../../redis/script-set.ts';
 import {
   agentOf,
   type NodeId,
@@ -11,13 +13,12 @@ import {
   sessionId,
   type TunnelClaim,
 } from '../registry.ts';
-import type { RedisClient } from './connection.ts';
 import * as keys from './keys.ts';
 import type { Membership } from './membership.ts';
 import type { Owned, OwnedSession } from './owned.ts';
 import { endpointFor } from './rebuild.ts';
 import { parseRoute, parseSession, routeOf, type StoredSession, sessionOf, storedSession } from './records.ts';
-import { numberAt, type Reply, type Scripts, stringAt } from './scripts.ts';
+import type { Scripts } from './scripts.ts';
 import type { Change, Withdrawal } from './withdrawal.ts';
 
 /** Openings of one session id that may outrun each other before one gives up. */

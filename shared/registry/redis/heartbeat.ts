@@ -1,6 +1,6 @@
 import { CulvertError } from '../../errors/codes.ts';
 import type { Logger } from '../../observability/logger.ts';
-import type { Link } from './connection.ts';
+import { type Link, unavailable } from '../../redis/connection.ts';
 import { EVENTS } from './keys.ts';
 import type { Membership, Renewal } from './membership.ts';
 import type { Sync } from './sync.ts';
@@ -142,11 +142,4 @@ export class Heartbeat {
   #expiry(): Promise<false> {
     return new Promise((resolve) => setTimeout(resolve, this.#options.timeout, false).unref());
   }
-}
-
-/** Whatever keeps Redis from answering. */
-export function unavailable(error: unknown): CulvertError {
-  if (error instanceof CulvertError) return error;
-  const why = error instanceof Error ? error.message : String(error);
-  return new CulvertError('registry_unavailable', `redis: ${why}`, { cause: error });
 }

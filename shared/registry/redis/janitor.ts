@@ -1,10 +1,11 @@
 import type { Logger } from '../../observability/logger.ts';
+import type { RedisClient } from '../../redis/connection.ts';
+import { stringAt } from '../../redis/script-set.ts';
 import type { SessionId } from '../registry.ts';
-import type { RedisClient } from './connection.ts';
 import { routesKey, SHARDS, sessionsKey } from './keys.ts';
 import type { Renewal } from './membership.ts';
 import { parseRoute, parseSession } from './records.ts';
-import { type Scripts, stringAt } from './scripts.ts';
+import type { Scripts } from './scripts.ts';
 import type { Withdrawal } from './withdrawal.ts';
 
 /** Milliseconds for which a dead incarnation is remembered: a node that was frozen for longer finds no lease instead. */

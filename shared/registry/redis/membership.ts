@@ -1,8 +1,9 @@
+import { numberAt, pairsAt } from '../../redis/script-set.ts';
 import type { EventFeed } from '../event-feed.ts';
 import type { NodeId, NodeInfo, NodeRecord, RegistryEvent } from '../registry.ts';
 import { type LeaseRecord, nodeJson, parseLease } from './records.ts';
 import type { Replica } from './replica.ts';
-import { numberAt, pairsAt, type Scripts } from './scripts.ts';
+import type { Scripts } from './scripts.ts';
 
 /** What the last renewal told, for the janitor. */
 export interface Renewal {

@@ -1,11 +1,12 @@
 import type { Logger } from '../../observability/logger.ts';
+import { stringAt } from '../../redis/script-set.ts';
 import type { SessionRef } from '../registry.ts';
 import { shardOf } from './keys.ts';
 import type { Membership } from './membership.ts';
 import type { Owned, OwnedSession, OwnedTunnel } from './owned.ts';
 import { type StoredEndpoint, storedSession } from './records.ts';
 import type { Replica } from './replica.ts';
-import { type Scripts, stringAt } from './scripts.ts';
+import type { Scripts } from './scripts.ts';
 import type { Withdrawal } from './withdrawal.ts';
 
 /** Sessions that are published again at the same time. */

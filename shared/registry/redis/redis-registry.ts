@@ -1,5 +1,6 @@
 import { CulvertError } from '../../errors/codes.ts';
 import type { Logger } from '../../observability/logger.ts';
+import { connect, type Link, type RedisAddress, unavailable } from '../../redis/connection.ts';
 import { EventFeed } from '../event-feed.ts';
 import type {
   NodeId,
@@ -15,8 +16,7 @@ import type {
   TunnelClaim,
 } from '../registry.ts';
 import { Claims, rebuilding } from './claims.ts';
-import { connect, type Link, type RedisAddress } from './connection.ts';
-import { Heartbeat, unavailable } from './heartbeat.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { Janitor } from './janitor.ts';
 import { shardOf } from './keys.ts';
 import { Membership, type Renewal } from './membership.ts';

@@ -1,8 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CulvertError } from '../../errors/codes.ts';
+import type { RedisClient } from '../../redis/connection.ts';
+import { type Reply, type ScriptArgument, ScriptSet } from '../../redis/script-set.ts';
 import type { SessionId, SessionRef } from '../registry.ts';
-import type { RedisClient } from './connection.ts';
 import * as keys from './keys.ts';
 import type { StoredEndpoint, StoredSession } from './records.ts';
 
@@ -28,26 +27,19 @@ const NUMBER_OF_KEYS = {
 } as const;
 type ScriptName = keyof typeof NUMBER_OF_KEYS;
 
-type Arg = string | number;
-export type Reply = readonly unknown[];
-
 /** A late claim of a session that ended cannot be on its way for longer than this, milliseconds. */
 const FENCE_MS = 60_000;
 /** Instead of a limit: what is written was claimed before and is published again. */
 const RESTORE = -1;
 
 export class Scripts {
-  readonly #client: RedisClient;
+  readonly #scripts: ScriptSet<ScriptName>;
   readonly #lease: number;
 
   /** @param lease milliseconds */
   constructor(client: RedisClient, lease: number) {
-    this.#client = client;
+    this.#scripts = new ScriptSet(client, 'culvert', join(import.meta.dirname, 'scripts'), NUMBER_OF_KEYS);
     this.#lease = lease;
-    const prelude = source('prelude');
-    for (const [name, numberOfKeys] of Object.entries(NUMBER_OF_KEYS)) {
-      client.defineCommand(commandName(name), { lua: `${prelude}\n${source(name)}`, numberOfKeys });
-    }
   }
 
   /** @param restore epoch that was given before */
@@ -151,52 +143,17 @@ export class Scripts {
     return this.#run('bury', [keys.NODE_KEYS.dead], [nodeId, entry]);
   }
 
-  #head(shard: number): Arg[] {
+  #head(shard: number): ScriptArgument[] {
     return [shard, this.#lease, keys.EVENTS];
   }
 
-  async #run(name: ScriptName, at: readonly string[], args: readonly Arg[]): Promise<Reply> {
-    // ioredis adds the method at run time, unknown to its types.
-    const method: unknown = Reflect.get(this.#client, commandName(name));
-    if (typeof method !== 'function') throw new CulvertError('internal_error', `the script ${name} is not defined`);
-    const reply: unknown = await Reflect.apply(method, this.#client, [...at, ...args]);
-    if (!Array.isArray(reply)) throw new CulvertError('internal_error', `the script ${name} returned no list`);
-    return reply;
+  #run(name: ScriptName, at: readonly string[], args: readonly ScriptArgument[]): Promise<Reply> {
+    return this.#scripts.run(name, at, args);
   }
 }
 
 const NODES = [keys.NODE_KEYS.meta, keys.NODE_KEYS.leases, keys.NODE_KEYS.dead];
 
-function source(name: string): string {
-  return readFileSync(join(import.meta.dirname, 'scripts', `${name}.lua`), 'utf8');
-}
-
-function commandName(name: string): string {
-  return `culvert_${name}`;
-}
-
 function limitOf(limit: number | undefined): number {
   return limit === undefined ? RESTORE : Math.min(Math.max(limit, 0), Number.MAX_SAFE_INTEGER);
-}
-
-/** Redis gives numbers as integers or, beyond what Lua can tell apart, as strings. */
-export function numberAt(reply: Reply, at: number): number {
-  const value = Number(reply[at]);
-  if (!Number.isFinite(value)) throw new CulvertError('internal_error', 'a script returned no number');
-  return value;
-}
-
-export function stringAt(reply: Reply, at: number): string {
-  const value = reply[at];
-  if (typeof value !== 'string') throw new CulvertError('internal_error', 'a script returned no string');
-  return value;
-}
-
-/** `{key, value, key, value, …}` as pairs. */
-export function pairsAt(reply: Reply, at: number): [string, string][] {
-  const flat: unknown = reply[at];
-  if (!Array.isArray(flat)) throw new CulvertError('internal_error', 'a script returned no list');
-  const pairs: [string, string][] = [];
-  for (let i = 0; i + 1 < flat.length; i += 2) pairs.push([String(flat[i]), String(flat[i + 1])]);
-  return pairs;
 }

@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createLogger } from '../../observability/logger.ts';
+import { connect } from '../../redis/connection.ts';
 import { until } from '../../testkit/eventually.ts';
 import { freePort } from '../../testkit/local-service.ts';
 import { type RedisServer, startRedis } from '../../testkit/redis-server.ts';
 import { ensureServerCertificate } from '../../tls/certificates.ts';
 import { claim, PLENTY, tunnel } from '../contract/support.contract.ts';
 import type { NodeId } from '../registry.ts';
-import { connect } from './connection.ts';
 import { emptyButOpen, openRegistry, usable } from './support.contract.ts';
 
 /** Redis with a certificate of a private authority, and one user. */

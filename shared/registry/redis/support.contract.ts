@@ -1,8 +1,8 @@
 import type { Redis } from 'ioredis';
 import { createLogger } from '../../observability/logger.ts';
+import type { RedisAddress } from '../../redis/connection.ts';
 import { until } from '../../testkit/eventually.ts';
 import type { NodeId } from '../registry.ts';
-import type { RedisAddress } from './connection.ts';
 import { metaKey, NODE_KEYS, SHARDS } from './keys.ts';
 import { createRedisRegistry, type RedisRegistry, type RedisRegistryOptions } from './redis-registry.ts';
 

@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import type { Logger } from '../../observability/logger.ts';
+import { numberAt, pairsAt, stringAt } from '../../redis/script-set.ts';
 import type { SessionId } from '../registry.ts';
 import { SHARDS } from './keys.ts';
 import { parseRoute, parseSession, type StoredRoute, type StoredSession } from './records.ts';
 import type { Replica } from './replica.ts';
-import { numberAt, pairsAt, type Scripts, stringAt } from './scripts.ts';
+import type { Scripts } from './scripts.ts';
 
 export interface SyncHandlers {
   /** A change of one session: what it is now ('' when it closed), as JSON. */

@@ -1,6 +1,7 @@
+import { numberAt, stringAt } from '../../redis/script-set.ts';
 import { agentOf, type SessionRef } from '../registry.ts';
 import { shardOf } from './keys.ts';
-import { numberAt, type Scripts, stringAt } from './scripts.ts';
+import type { Scripts } from './scripts.ts';
 
 /** A change of a shard, for who waits until the replica has it. */
 export interface Change {

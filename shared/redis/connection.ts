@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
-import type { Logger } from '../../observability/logger.ts';
+import { CulvertError } from '../errors/codes.ts';
+import type { Logger } from '../observability/logger.ts';
 
 /** Where Redis is. User, password and TLS come with the URL: `rediss://user:password@host:6379`. */
 export type RedisAddress = (
@@ -158,4 +159,11 @@ function watch(client: RedisClient, use: string, log: Logger): () => void {
   return () => {
     up = false;
   };
+}
+
+/** Whatever keeps Redis from answering. */
+export function unavailable(error: unknown): CulvertError {
+  if (error instanceof CulvertError) return error;
+  const why = error instanceof Error ? error.message : String(error);
+  return new CulvertError('registry_unavailable', `redis: ${why}`, { cause: error });
 }
