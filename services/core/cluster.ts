@@ -8,7 +8,9 @@ import type { Upstream } from '../../shared/protocol/stream-types.ts';
 import type { NodeId, NodeRecord, Registry, SessionRecord } from '../../shared/registry/registry.ts';
 import { clusterIdentity } from '../../shared/tls/cluster-identity.ts';
 import { VERSION } from '../../shared/version.ts';
-import { RelayLinks } from './relay/relay-links.ts';
+import type { CallLink } from './calls/call-client.ts';
+import type { CallServer } from './calls/call-server.ts';
+import { type LinkState, RelayLinks } from './relay/relay-links.ts';
 import { RelayListener } from './relay/relay-listener.ts';
 import type { Router } from './router/router.ts';
 
@@ -18,6 +20,8 @@ export interface ClusterOptions {
   readonly router: Router;
   readonly log: Logger;
   readonly processBudget: ByteBudget;
+  /** Answers what other nodes ask this one. */
+  readonly calls: CallServer;
   readonly secret: string;
   /** Where the other nodes connect; an empty host means all addresses. */
   readonly relayAddr: { readonly host: string; readonly port: number };
@@ -50,7 +54,7 @@ export class Cluster {
   }
 
   private constructor(options: ClusterOptions, identity: Awaited<ReturnType<typeof clusterIdentity>>) {
-    const { nodeId, registry, router, log, processBudget, relayAddr } = options;
+    const { nodeId, registry, router, log, processBudget, calls, relayAddr } = options;
     this.#options = options;
     this.#links = new RelayLinks({
       nodeId,
@@ -69,6 +73,7 @@ export class Cluster {
       log,
       processBudget,
       pickLocal: (head, endpoint) => router.chooseLocal(head.tunnel, endpoint),
+      onCall: (peer, stream, head, body, end) => calls.accept(peer, stream, head, body, end),
     });
     this.#unsubscribe = registry.subscribe((event) => {
       if (event.type === 'node') this.#links.setPeers(registry.nodes());
@@ -80,8 +85,13 @@ export class Cluster {
   }
 
   /** The way to another node, for its endpoints. */
-  upstream(nodeId: NodeId): Upstream | undefined {
+  upstream(nodeId: NodeId): (Upstream & CallLink) | undefined {
     return this.#links.upstream(nodeId);
+  }
+
+  /** The links to the other nodes. */
+  get links(): readonly LinkState[] {
+    return this.#links.states;
   }
 
   /** Whether the links to all other nodes are up. */

@@ -107,5 +107,5 @@ function bare(cell = ''): string {
 function definition(name: string): RegExp {
   return /^[A-Z]/.test(name)
     ? new RegExp(`^(?:export )?(?:abstract )?class ${name}\\b`, 'm')
-    : new RegExp(`^ *(?:export |async |function |override |protected )*${name}\\(`, 'm');
+    : new RegExp(`^ *(?:export |async |function |override |protected )*${name}(?:<.*>)?\\(`, 'm');
 }

@@ -1,4 +1,5 @@
 import { Gauge, type Registry } from 'prom-client';
+import type { Totals } from '../../shared/control/figures.ts';
 import { createMetricsRegistry, HotCounter, HotHistogram, topN } from '../../shared/observability/metrics.ts';
 import type { Registry as TunnelRegistry } from '../../shared/registry/registry.ts';
 import type { RequestOutcome } from './proxy/outcome.ts';
@@ -6,6 +7,7 @@ import type { TunnelProxy } from './proxy/proxy.ts';
 import type { SessionTable } from './sessions/session-table.ts';
 
 const STATUS_CLASSES = ['none', '1xx', '2xx', '3xx', '4xx', '5xx'] as const;
+const SERVER_ERRORS = STATUS_CLASSES.indexOf('5xx');
 /** Seconds; a tunnel adds less than a millisecond, services take up to minutes. */
 const DURATION_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 /** Accounts that have a series of their own. */
@@ -100,6 +102,22 @@ export class CoreMetrics {
     if (outcome.isRelayed) this.#relayed.inc();
     if (outcome.bytesIn > 0) this.#bytes.inc(0, outcome.bytesIn);
     if (outcome.bytesOut > 0) this.#bytes.inc(1, outcome.bytesOut);
+  }
+
+  /** Since the start. */
+  get totals(): Totals {
+    return {
+      requests: STATUS_CLASSES.reduce((sum, _, series) => sum + this.#requests.value(series), 0),
+      errors: this.#requests.value(SERVER_ERRORS),
+      relayed: this.#relayed.value(),
+      bytes_in: this.#bytes.value(0),
+      bytes_out: this.#bytes.value(1),
+    };
+  }
+
+  /** Durations of requests since the start, by bucket; the last count is of what lies above all bounds. */
+  get durations(): { readonly bounds: readonly number[]; readonly counts: Float64Array } {
+    return { bounds: DURATION_BUCKETS, counts: this.#durations.counts() };
   }
 
   onAgent(accepted: boolean): void {

@@ -5,6 +5,7 @@ import type { CoreConfig } from '../../shared/config/config.ts';
 import { expandUrlTemplate } from '../../shared/config/net-values.ts';
 import { Refusal } from '../../shared/config/option.ts';
 import { parseRedisUrl } from '../../shared/config/redis-address.ts';
+import type { ClusterCalls } from '../../shared/control/calls.ts';
 import { CulvertError } from '../../shared/errors/codes.ts';
 import type { Logger } from '../../shared/observability/logger.ts';
 import { type MetricsServer, startMetricsServer } from '../../shared/observability/metrics-server.ts';
@@ -18,6 +19,7 @@ import { VERSION } from '../../shared/version.ts';
 import { type ApiServer, startApi } from '../dashboard/api/server.ts';
 import { AccessLog } from './access-log.ts';
 import { Cluster } from './cluster.ts';
+import { NodeControl } from './control.ts';
 import { createPublicListener, type PublicListener, type PublicListenerOptions } from './edge/listener.ts';
 import { CoreMetrics } from './metrics.ts';
 import { TunnelProxy } from './proxy/proxy.ts';
@@ -54,6 +56,7 @@ export class CoreNode {
   readonly #metrics: CoreMetrics;
   readonly #proxy: TunnelProxy;
   readonly #router: Router;
+  readonly #control: NodeControl;
   #cluster: Cluster | undefined;
   #public: PublicListener | undefined;
   /** Kept from the start: agents are still told URLs while the node drains and the ports are closed. */
@@ -99,6 +102,25 @@ export class CoreNode {
         access.onRequest(outcome);
       },
     });
+    this.#control = new NodeControl({
+      nodeId: this.#nodeId,
+      registry: this.#registry,
+      table: this.#table,
+      traffic: this.#metrics,
+      log,
+      readiness: () => this.#readiness(),
+      load: () => ({
+        visitors: this.#public?.visitors ?? 0,
+        streams: this.#proxy.active,
+        buffered: this.#budget.used,
+      }),
+      cluster: () => this.#cluster,
+    });
+  }
+
+  /** Asks this node and the others of its cluster. */
+  get calls(): ClusterCalls {
+    return this.#control.calls;
   }
 
   /** PEM file that verifies the agent listener; undefined when its certificate was given by files. */
@@ -178,6 +200,7 @@ export class CoreNode {
     await this.#cluster?.stop(left());
     this.#unsubscribe();
     this.#stallWatch.close();
+    this.#control.close();
     this.#proxy.close();
     this.#router.close();
     await this.#registry.close();
@@ -268,6 +291,7 @@ export class CoreNode {
       router: this.#router,
       log: this.#log,
       processBudget: this.#budget,
+      calls: this.#control.server,
       secret: clusterSecret,
       relayAddr,
       relayAdvertise,

@@ -157,6 +157,20 @@ export const ERROR_CODES = {
     retryable: false,
     meaning: 'The method cannot be sent through a tunnel.',
   },
+  forbidden: {
+    status: 403,
+    wire: 40,
+    retryable: false,
+    meaning: 'The credentials are valid but do not allow this.',
+  },
+  not_found: { status: 404, wire: 41, retryable: false, meaning: 'What the request names does not exist.' },
+  kicked: { status: 502, wire: 42, retryable: true, meaning: 'An operator ended the session.' },
+  no_other_node: {
+    status: 409,
+    wire: 43,
+    retryable: true,
+    meaning: 'No other node takes agents, so those of this one would have nowhere to go.',
+  },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

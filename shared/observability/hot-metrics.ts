@@ -82,6 +82,16 @@ export class HotHistogram<L extends string = never> {
     this.#sums[series] = (this.#sums[series] as number) + value;
   }
 
+  /** Observations of all series together: for each bucket, and last for what lies above all. Not cumulative. */
+  counts(): Float64Array {
+    const sum = new Float64Array(this.#width);
+    for (const [at, count] of this.#counts.entries()) {
+      const bucket = at % this.#width;
+      sum[bucket] = (sum[bucket] ?? 0) + count;
+    }
+    return sum;
+  }
+
   #export(name: string, labels: Readonly<Record<string, string>>, series: number): MetricValueWithName<string>[] {
     const values: MetricValueWithName<string>[] = [];
     let total = 0;

@@ -35,6 +35,8 @@ export const Flag = {
   Head: 0x02,
   /** Data with Head: the head is a list of trailer fields. */
   Trailers: 0x04,
+  /** Open Stream on a relay link: a call to the node itself, not a request for a tunnel. */
+  Call: 0x08,
 } as const;
 
 /** Ids 1–999 are reserved; the opener uses even ids from here. */

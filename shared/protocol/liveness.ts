@@ -50,6 +50,11 @@ export class Liveness {
     return this.#samples.length === 0 ? 1 : Math.min(...this.#samples);
   }
 
+  /** False before the first heartbeat was answered. */
+  get isMeasured(): boolean {
+    return this.#samples.length > 0;
+  }
+
   /** A heartbeat is unanswered for too long: the peer may be dead, though it is too early to say so. */
   get isSuspect(): boolean {
     return this.#isUnanswered && performance.now() - this.#unansweredSince > this.#probeTimeout;

@@ -25,6 +25,8 @@ export interface SessionHandler {
   onControl(type: number, flags: number, payload: Buffer): void;
   /** Acceptor: the peer opened a stream. Returns who receives the rest of it. */
   onStream(stream: Stream, head: RequestHead, body: Buffer | undefined, end: boolean): StreamSink;
+  /** Acceptor: the same for a call to this side itself (Flag.Call). Without it calls are refused. */
+  onCall?(stream: Stream, head: RequestHead, body: Buffer | undefined, end: boolean): StreamSink;
   /** The peer asks to be replaced and closes later. */
   onGoAway(message: GoAway): void;
   /** Opener: three quarters of the stream ids are used, time to have the session replaced. Once. */
@@ -115,8 +117,18 @@ export class Session implements Upstream, StreamHost, FrameHandler {
     return this.#liveness.roundTrip;
   }
 
+  /** As `roundTrip`; undefined before the first heartbeat was answered. */
+  get measuredRoundTrip(): number | undefined {
+    return this.#liveness.isMeasured ? this.#liveness.roundTrip : undefined;
+  }
+
   get load(): number {
     return this.#streams.size;
+  }
+
+  /** Streams that this side has opened so far. */
+  get opened(): number {
+    return (this.#nextId - FIRST_STREAM_ID) / 2;
   }
 
   /** Bytes that this session holds, received and not passed on. */
@@ -146,6 +158,15 @@ export class Session implements Upstream, StreamHost, FrameHandler {
   }
 
   open(head: RequestHead, body: Buffer | undefined, end: boolean, sink: StreamSink): Stream {
+    return this.#open(0, head, body, end, sink);
+  }
+
+  /** As `open`, for a call to the peer itself (PROTOCOL.md section 14). */
+  openCall(head: RequestHead, body: Buffer | undefined, end: boolean, sink: StreamSink): Stream {
+    return this.#open(Flag.Call, head, body, end, sink);
+  }
+
+  #open(flags: number, head: RequestHead, body: Buffer | undefined, end: boolean, sink: StreamSink): Stream {
     if (this.#state !== 'open' && !this.#keepsServing)
       throw new CulvertError('not_processed', `the session is ${this.#state}`);
     if (this.#nextId > this.#lastUsableId)
@@ -162,7 +183,7 @@ export class Session implements Upstream, StreamHost, FrameHandler {
     const stream = new SessionStream(id, this);
     stream.attach(sink);
     this.#streams.set(id, stream);
-    stream.sendEncodedHead(FrameType.OpenStream, 0, text, body, end);
+    stream.sendEncodedHead(FrameType.OpenStream, flags, text, body, end);
     this.#liveness.probeAfterSilence(this.now());
     if (id === this.#replaceAt) this.#handler.onNearlyUsedUp?.();
     return stream;
@@ -295,7 +316,10 @@ export class Session implements Upstream, StreamHost, FrameHandler {
     try {
       const head = decodeRequestHead(text);
       if (!stream.receiveFirst(body.length, end)) return;
-      stream.attach(this.#handler.onStream(stream, head, body.length === 0 ? undefined : body, end));
+      const first = body.length === 0 ? undefined : body;
+      if ((flags & Flag.Call) === 0) stream.attach(this.#handler.onStream(stream, head, first, end));
+      else if (this.#handler.onCall !== undefined) stream.attach(this.#handler.onCall(stream, head, first, end));
+      else throw new CulvertError('unsupported_protocol', 'calls are for relay links');
     } catch (error) {
       this.#resetFor(stream, error);
     }

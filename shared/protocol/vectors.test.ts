@@ -40,6 +40,7 @@ const FLAGS = {
   RESET: Flag.Reset,
   HEAD: Flag.Head,
   TRAILERS: Flag.Trailers,
+  CALL: Flag.Call,
 } as const;
 
 describe('golden vectors', () => {

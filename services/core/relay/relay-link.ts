@@ -7,6 +7,7 @@ import type { Session } from '../../../shared/protocol/session.ts';
 import type { Stream, StreamSink, Upstream } from '../../../shared/protocol/stream-types.ts';
 import type { NodeId } from '../../../shared/registry/registry.ts';
 import { type ClusterIdentity, certifiedNodeId } from '../../../shared/tls/cluster-identity.ts';
+import type { CallLink } from '../calls/call-client.ts';
 import { type LinkSessionOptions, linkSession } from './link-session.ts';
 
 export interface RelayLinkOptions extends LinkSessionOptions {
@@ -31,7 +32,7 @@ const RECONNECT_CAP = 2000;
 const REPLACED_DEADLINE = 3_600_000;
 
 /** The link to one peer node: a connection that is kept up, over which this node opens streams to the peer's agents. */
-export class RelayLink implements Upstream {
+export class RelayLink implements Upstream, CallLink {
   readonly nodeId: NodeId;
   readonly address: Address;
   readonly #options: RelayLinkOptions;
@@ -66,12 +67,20 @@ export class RelayLink implements Upstream {
   }
 
   open(head: RequestHead, body: Buffer | undefined, end: boolean, sink: StreamSink): Stream {
+    return this.#usable.open(head, body, end, sink);
+  }
+
+  openCall(head: RequestHead, body: Buffer, sink: StreamSink): Stream {
+    return this.#usable.openCall(head, body, true, sink);
+  }
+
+  get #usable(): Session {
     const dial = this.#current;
     // A socket that was destroyed takes nothing any more, though its session may not have heard of it yet.
     if (dial === undefined || !dial.socket.writable) {
       throw new CulvertError('not_processed', `the relay link to ${this.nodeId} is down`);
     }
-    return dial.session.open(head, body, end, sink);
+    return dial.session;
   }
 
   /**

@@ -1,5 +1,4 @@
 import { parseAddress } from '../../../shared/config/net-values.ts';
-import type { Upstream } from '../../../shared/protocol/stream-types.ts';
 import type { NodeId } from '../../../shared/registry/registry.ts';
 import type { ClusterIdentity } from '../../../shared/tls/cluster-identity.ts';
 import { RelayLink, type RelayLinkOptions } from './relay-link.ts';
@@ -51,7 +50,7 @@ export class RelayLinks {
    * The way to a node: its least loaded link that is up. `available` is false while all are down, and opening a stream then
    * fails with `not_processed`. Undefined for a node that is no peer.
    */
-  upstream(nodeId: NodeId): Upstream | undefined {
+  upstream(nodeId: NodeId): RelayLink | undefined {
     const links = this.#peers.get(nodeId)?.links;
     let best = links?.[0];
     if (links === undefined || best === undefined || links.length === 1) return best;

@@ -22,6 +22,14 @@ export interface RelayListenerOptions extends LinkSessionOptions {
    * @param endpoint the session that the entry node chose, if it named one
    */
   readonly pickLocal: (head: RequestHead, endpoint: SessionRef | undefined) => Upstream | undefined;
+  /** Takes a call to this node. What it throws resets the stream with its code. */
+  readonly onCall: (
+    peer: NodeId,
+    stream: Stream,
+    head: RequestHead,
+    body: Buffer | undefined,
+    end: boolean,
+  ) => StreamSink;
   /** Links at once, those that are being replaced or have not proved themselves yet included. Default 1,024. */
   readonly maxLinks?: number;
 }
@@ -130,6 +138,7 @@ export class RelayListener {
         throw new CulvertError('invalid_frame', 'control messages are not for relay links');
       },
       onStream: (stream, head, body, end) => this.#onStream(stream, head, body, end),
+      onCall: (stream, head, body, end) => this.#options.onCall(peer, stream, head, body, end),
       onGoAway: (message) => log.debug({ peer, reason: message.reason }, 'relay link from a node goes away'),
       onClosed: (code, message) => {
         this.#sessions.delete(session);

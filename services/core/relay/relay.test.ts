@@ -89,6 +89,7 @@ class TestNode {
         this.picked.push(endpoint);
         return this.agents.get(head.tunnel)?.opener;
       },
+      onCall: () => assert.fail('no call is made here'),
     });
     this.links = new RelayLinks({
       ...common,

@@ -1,4 +1,6 @@
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { SessionFigures } from '../../../shared/control/figures.ts';
 import { CulvertError, type ErrorCode } from '../../../shared/errors/codes.ts';
 import type { Logger } from '../../../shared/observability/logger.ts';
 import { ByteBudget } from '../../../shared/protocol/budget.ts';
@@ -62,7 +64,9 @@ const LONGEST_TIMER = 0x7fff_ffff;
 export class AgentSession implements HeldSession {
   readonly remoteAddress: string;
   readonly #options: AgentSessionOptions;
+  readonly #socket: Duplex;
   readonly #session: Session;
+  #version = '';
   #identity: Identity | undefined;
   #record: SessionRecord | undefined;
   #authTimer: NodeJS.Timeout;
@@ -73,6 +77,7 @@ export class AgentSession implements HeldSession {
   constructor(socket: Duplex, remoteAddress: string, options: AgentSessionOptions) {
     this.remoteAddress = remoteAddress;
     this.#options = options;
+    this.#socket = socket;
     this.#session = new Session(
       socket,
       {
@@ -107,6 +112,27 @@ export class AgentSession implements HeldSession {
 
   get accountId(): string {
     return this.#identity?.accountId ?? '';
+  }
+
+  get agentId(): string {
+    return this.#identity?.agentId ?? '';
+  }
+
+  get figures(): SessionFigures | undefined {
+    if (this.#record === undefined) return undefined;
+    const { bytesRead = 0, bytesWritten = 0 } = this.#socket instanceof Socket ? this.#socket : {};
+    return {
+      id: this.#record.id,
+      epoch: this.#record.epoch,
+      remote_address: this.remoteAddress,
+      version: this.#version,
+      draining: this.#session.state !== 'open',
+      round_trip_ms: this.#session.measuredRoundTrip ?? null,
+      streams: this.#session.load,
+      requests: this.#session.opened,
+      bytes_in: bytesRead,
+      bytes_out: bytesWritten,
+    };
   }
 
   drain(reason: string, deadline: number, { code, reconnectTo, keepServing = false }: DrainOptions = {}): void {
@@ -224,6 +250,7 @@ export class AgentSession implements HeldSession {
     clearTimeout(this.#authTimer);
     this.#identity = identity;
     this.#record = record;
+    this.#version = request.version ?? '';
     options.table.add(this, record, identity.accountId);
     this.#watchExpiry(identity);
     this.#reply(this.#welcome(identity, offered));

@@ -1,3 +1,4 @@
+import type { SessionFigures } from '../../../shared/control/figures.ts';
 import type { ErrorCode } from '../../../shared/errors/codes.ts';
 import type { Upstream } from '../../../shared/protocol/stream-types.ts';
 import type { SessionId, SessionRef } from '../../../shared/registry/registry.ts';
@@ -9,6 +10,11 @@ export interface HeldSession {
   readonly accountId: string;
   /** Where requests for this agent go. */
   readonly upstream: Upstream;
+  readonly agentId: string;
+  /** Undefined until the agent has proved who it is. */
+  readonly figures: SessionFigures | undefined;
+  /** Ends it now; what is in flight is cut off. */
+  close(code: ErrorCode | undefined, message: string): void;
   /** Tells the agent to connect anew. @param deadline milliseconds for the open streams */
   drain(reason: string, deadline: number, options?: DrainOptions): void;
 }
@@ -42,6 +48,17 @@ export class SessionTable {
   find(ref: SessionRef): HeldSession | undefined {
     const session = this.#sessions.get(ref.id);
     return session?.ref?.epoch === ref.epoch ? session : this.#replaced.get(exactly(ref));
+  }
+
+  /** The sessions of these ids, with those that they replaced and that are still there. */
+  withIds(ids: ReadonlySet<string>): HeldSession[] {
+    const replaced = [...this.#replaced.values()].filter(({ ref }) => ref !== undefined && ids.has(ref.id));
+    return [...[...ids].flatMap((id) => this.#sessions.get(id as SessionId) ?? []), ...replaced];
+  }
+
+  /** All sessions, those that were replaced and are still there included. */
+  all(): HeldSession[] {
+    return [...this.#sessions.values(), ...this.#replaced.values()];
   }
 
   add(session: HeldSession, ref: SessionRef, accountId: string): void {

@@ -5,7 +5,7 @@ import { z } from 'zod';
 
 const hex = z.string().regex(/^(?:[0-9a-f]{2})*$/);
 const headers = z.array(z.string());
-const flags = z.array(z.enum(['ACK', 'END_STREAM', 'RESET', 'HEAD', 'TRAILERS']));
+const flags = z.array(z.enum(['ACK', 'END_STREAM', 'RESET', 'HEAD', 'TRAILERS', 'CALL']));
 const described = { name: z.string(), description: z.string(), hex };
 const frame = { type: z.string(), flags, streamId: z.int() };
 const request = z.strictObject({
