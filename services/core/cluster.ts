@@ -160,13 +160,12 @@ export class Cluster {
     this.#onLinkChange = undefined;
   }
 
-  /** Tells the other nodes that this one takes no new agents. */
-  async announceDraining(): Promise<void> {
-    try {
-      await this.#options.registry.setDraining(true);
-    } catch (error) {
-      this.#options.log.warn({ err: error }, 'the other nodes could not be told that this one is draining');
-    }
+  /**
+   * Tells the other nodes that this one takes no new agents, or does again.
+   * @throws CulvertError `registry_unavailable`; the next renewal of the lease tells them all the same
+   */
+  setDraining(draining: boolean): Promise<void> {
+    return this.#options.registry.setDraining(draining);
   }
 
   /** Leaves the membership, then finishes what other nodes have sent. @param deadline milliseconds */

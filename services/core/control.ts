@@ -6,6 +6,7 @@ import { CallServer } from './calls/call-server.ts';
 import { callHandlers } from './calls/handlers.ts';
 import { NodeCalls } from './calls/node-calls.ts';
 import type { Cluster } from './cluster.ts';
+import type { Drain } from './drain.ts';
 import { nodeFigures } from './figures/node-figures.ts';
 import { TrafficMeter, type TrafficSource } from './figures/traffic-meter.ts';
 import type { SessionTable } from './sessions/session-table.ts';
@@ -16,6 +17,7 @@ export interface NodeControlOptions {
   readonly table: SessionTable;
   readonly traffic: TrafficSource;
   readonly log: Logger;
+  readonly drain: Drain;
   readonly readiness: () => { readonly ready: boolean; readonly checks: Readonly<Record<string, boolean>> };
   /** Connections of visitors, requests in flight, and bytes received and not passed on. */
   readonly load: () => { readonly visitors: number; readonly streams: number; readonly buffered: number };
@@ -34,15 +36,15 @@ export class NodeControl {
   readonly #startedAt = Date.now();
 
   constructor(options: NodeControlOptions) {
-    const { nodeId, table, log } = options;
+    const { nodeId, table, drain, log } = options;
     this.#options = options;
     this.#meter = new TrafficMeter(options.traffic);
-    this.server = new CallServer(callHandlers({ table, figures: () => this.figures, log }), log);
+    this.server = new CallServer(callHandlers({ table, drain, figures: () => this.figures, log }), log);
     this.calls = new NodeCalls(nodeId, this.server, (peer) => options.cluster()?.upstream(peer));
   }
 
   get figures(): NodeFigures {
-    const { nodeId, registry, table, traffic, readiness, load, cluster } = this.#options;
+    const { nodeId, registry, table, traffic, drain, readiness, load, cluster } = this.#options;
     return nodeFigures({
       nodeId,
       registry,
@@ -50,7 +52,7 @@ export class NodeControl {
       ...load(),
       startedAt: this.#startedAt,
       readiness: readiness(),
-      draining: false,
+      draining: drain.isDraining,
       sessions: table.size,
       recent: this.#meter.recent,
       links: cluster()?.links ?? [],

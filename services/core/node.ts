@@ -20,6 +20,7 @@ import { type ApiServer, startApi } from '../dashboard/api/server.ts';
 import { AccessLog } from './access-log.ts';
 import { Cluster } from './cluster.ts';
 import { NodeControl } from './control.ts';
+import { Drain } from './drain.ts';
 import { createPublicListener, type PublicListener, type PublicListenerOptions } from './edge/listener.ts';
 import { CoreMetrics } from './metrics.ts';
 import { TunnelProxy } from './proxy/proxy.ts';
@@ -57,6 +58,7 @@ export class CoreNode {
   readonly #proxy: TunnelProxy;
   readonly #router: Router;
   readonly #control: NodeControl;
+  readonly #drain: Drain;
   #cluster: Cluster | undefined;
   #public: PublicListener | undefined;
   /** Kept from the start: agents are still told URLs while the node drains and the ports are closed. */
@@ -102,7 +104,14 @@ export class CoreNode {
         access.onRequest(outcome);
       },
     });
+    this.#drain = new Drain({
+      log,
+      cluster: () => this.#cluster,
+      agents: () => this.#agents,
+      timeout: config.drainTimeout,
+    });
     this.#control = new NodeControl({
+      drain: this.#drain,
       nodeId: this.#nodeId,
       registry: this.#registry,
       table: this.#table,
@@ -186,17 +195,14 @@ export class CoreNode {
     clearInterval(this.#certificateTimer);
     if (wasServing) {
       this.#log.info({ requests: this.#proxy.active, deadline }, 'node is draining');
-      const cluster = this.#cluster?.hasOthers ? this.#cluster : undefined;
-      await cluster?.announceDraining();
       // With others to go to, agents move while visitors finish; alone, the visitors' requests need them to the end.
-      const moving = cluster && this.#agents?.drain(deadline, (session) => cluster.nextFor(session));
+      const isMoving = await this.#drain.leave(deadline);
       // Who balances visitors looks at the readiness now and then: until it has, a closed door would be a failed request.
-      if (cluster !== undefined) await wait(Math.min(this.#config.drainDelay, deadline));
+      if (isMoving) await wait(Math.min(this.#config.drainDelay, deadline));
       const complete = await this.#public?.close(left());
       if (complete === false) this.#log.warn('the drain deadline passed: requests in flight were cut off');
-      await moving;
     }
-    if (this.#agents?.isListening) await this.#agents.drain(left());
+    if (this.#agents?.isListening) await this.#agents.close(left());
     await this.#cluster?.stop(left());
     this.#unsubscribe();
     this.#stallWatch.close();
@@ -213,7 +219,11 @@ export class CoreNode {
     const awake = !this.#stallWatch.isRecovering;
     // Told, but no reason to send visitors elsewhere: running tunnels do not need the registry, and all nodes share it.
     const registry = this.#registry.unavailable() === undefined;
-    return { ready: this.#serving && awake, checks: { serving: this.#serving, awake, registry } };
+    const admitting = !this.#drain.isDraining;
+    return {
+      ready: this.#serving && awake && admitting,
+      checks: { serving: this.#serving, awake, admitting, registry },
+    };
   }
 
   async #agentCertificate(): Promise<{ cert: string; key: string }> {

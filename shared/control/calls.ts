@@ -23,6 +23,8 @@ const Whose = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('account'), account_id: id }),
 ]);
 
+const DrainState = z.object({ draining: z.boolean(), sessions: Count });
+
 export const CALLS = {
   /** The node's figures now. */
   inspect: { arguments: z.object({}), answer: NodeFigures },
@@ -40,6 +42,12 @@ export const CALLS = {
     }),
     answer: z.object({ sessions: Count }),
   },
+  /**
+   * Takes the node out of use while it runs on (services/core/drain.ts). Answered when the others know and the agents have been
+   * told, not when they are gone. `deadline_ms`: for streams on their sessions; without it the node's drain-timeout.
+   */
+  drain: { arguments: z.object({ deadline_ms: z.int().min(0).max(86_400_000).optional() }), answer: DrainState },
+  undrain: { arguments: z.object({}), answer: DrainState },
 } as const satisfies Record<string, { readonly arguments: z.ZodType; readonly answer: z.ZodType }>;
 
 export type CallName = keyof typeof CALLS;

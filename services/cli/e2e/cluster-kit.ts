@@ -11,13 +11,12 @@ import { freePort, type LocalService, startHttpService } from '../../../shared/t
 import type { RedisServer } from '../../../shared/testkit/redis-server.ts';
 import { type AgentHandle, type AgentOptions, connect } from '../../agent/index.ts';
 import { Balancer } from './balancer.ts';
+import { CLUSTER_SECRET } from './cluster-core.ts';
 import { answerFor } from './load.ts';
 import { type CoreProcess, startCoreProcess } from './processes.ts';
 import { BASE_DOMAIN, signToken, stateDir } from './tunnel.ts';
 
 /** Several real nodes as processes, real agents and services, and a way to break each of the links between them. */
-
-const CLUSTER_SECRET = 'a cluster secret for tests only, long enough too';
 
 /** Exit code of a node that was told to end and did so in order. */
 const STOPPED_BY_SIGTERM = 143;

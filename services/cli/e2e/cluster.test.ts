@@ -2,13 +2,12 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { until } from '../../../shared/testkit/eventually.ts';
 import { visit } from '../../../shared/testkit/http-visitor.ts';
-import { freePort, startHttpService } from '../../../shared/testkit/local-service.ts';
+import { startHttpService } from '../../../shared/testkit/local-service.ts';
 import { type RedisServer, startRedis } from '../../../shared/testkit/redis-server.ts';
 import { type AgentHandle, connect } from '../../agent/index.ts';
 import type { CoreNode } from '../../core/node.ts';
-import { agentFor, signToken, startCore } from './tunnel.ts';
-
-const CLUSTER_SECRET = 'a cluster secret for tests only, long enough too';
+import { startClusterCore } from './cluster-core.ts';
+import { agentFor, signToken } from './tunnel.ts';
 
 describe('two nodes that share a registry', () => {
   let redis: RedisServer;
@@ -16,21 +15,6 @@ describe('two nodes that share a registry', () => {
   let nodes: CoreNode[];
   let agent: AgentHandle;
 
-  const startNode = async (name: string): Promise<CoreNode> => {
-    const port = await freePort();
-    const relayPort = await freePort();
-    return startCore({
-      'redis-url': `redis://127.0.0.1:${redis.port}`,
-      'cluster-secret': CLUSTER_SECRET,
-      'node-id': name,
-      'agent-addr': `127.0.0.1:${port}`,
-      'agent-advertise': `127.0.0.1:${port}`,
-      'relay-addr': `127.0.0.1:${relayPort}`,
-      'relay-advertise': `127.0.0.1:${relayPort}`,
-      'drain-timeout': '20s',
-      'drain-delay': '500ms',
-    });
-  };
   const url = (node: CoreNode, path: string): string => `http://api.localhost:${node.addresses.publicPort}${path}`;
 
   before(async () => {
@@ -42,7 +26,8 @@ describe('two nodes that share a registry', () => {
         response.end(`${request.method} ${request.url} ${Buffer.concat(body).toString('latin1')}`),
       );
     });
-    nodes = await Promise.all([startNode('one'), startNode('two')]);
+    const redisUrl = `redis://127.0.0.1:${redis.port}`;
+    nodes = await Promise.all([startClusterCore('one', redisUrl), startClusterCore('two', redisUrl)]);
     const [first] = nodes;
     assert.ok(first !== undefined);
     agent = connect(agentFor(first, await signToken(), { api: service.url }));

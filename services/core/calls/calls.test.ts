@@ -39,6 +39,8 @@ const HANDLERS: CallHandlers = {
     })),
   }),
   kick: () => ({ sessions: 0 }),
+  drain: () => ({ draining: true, sessions: 1 }),
+  undrain: () => ({ draining: false, sessions: 1 }),
 };
 
 /** Node a with a link to node b, which answers with these handlers. */

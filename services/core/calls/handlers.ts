@@ -2,17 +2,19 @@ import type { CallArguments } from '../../../shared/control/calls.ts';
 import type { NodeFigures, SessionFigures } from '../../../shared/control/figures.ts';
 import type { Logger } from '../../../shared/observability/logger.ts';
 import type { SessionId } from '../../../shared/registry/registry.ts';
+import type { Drain } from '../drain.ts';
 import type { HeldSession, SessionTable } from '../sessions/session-table.ts';
 import type { CallHandlers } from './call-server.ts';
 
 export interface CallHandlerOptions {
   readonly table: SessionTable;
+  readonly drain: Drain;
   readonly figures: () => NodeFigures;
   readonly log: Logger;
 }
 
 /** What this node does for each call. */
-export function callHandlers({ table, figures, log }: CallHandlerOptions): CallHandlers {
+export function callHandlers({ table, drain, figures, log }: CallHandlerOptions): CallHandlers {
   return {
     inspect: () => figures(),
     sessions: ({ ids }) => ({ sessions: table.withIds(new Set(ids)).flatMap(figuresOf) }),
@@ -21,6 +23,14 @@ export function callHandlers({ table, figures, log }: CallHandlerOptions): CallH
       for (const session of sessions) session.close(code, reason);
       if (sessions.length > 0) log.warn({ whose, code, reason, sessions: sessions.length }, 'sessions were ended');
       return { sessions: sessions.length };
+    },
+    drain: async ({ deadline_ms }) => {
+      await drain.start(deadline_ms);
+      return { draining: drain.isDraining, sessions: table.size };
+    },
+    undrain: async () => {
+      await drain.undo();
+      return { draining: drain.isDraining, sessions: table.size };
     },
   };
 }

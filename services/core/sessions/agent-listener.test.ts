@@ -56,7 +56,7 @@ test('a drain ends at its deadline although a connection never began its handsha
   await once(silent, 'connect');
   const closed = once(silent, 'close');
   const before = performance.now();
-  await listener.drain(50);
+  await listener.close(50);
   await closed;
   assert.ok(performance.now() - before < 5000, 'the drain waited for the handshake timeout');
   await clean();
@@ -69,6 +69,6 @@ test('a connection whose handshake fails is closed at once', async () => {
   visitor.resume();
   visitor.write('GET / HTTP/1.1\r\n\r\n');
   await once(visitor, 'close');
-  await listener.drain(50);
+  await listener.close(50);
   await clean();
 });

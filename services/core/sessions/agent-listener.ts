@@ -28,12 +28,15 @@ const CIPHERS = `TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY
 export class AgentListener {
   readonly #server: Server;
   readonly #options: AgentListenerOptions;
+  readonly #sessionOptions: AgentSessionOptions;
   readonly #open = new Set<AgentSession>();
   /** Also those whose handshake is not done. */
   readonly #connections = new Set<Socket>();
+  #draining = false;
 
   constructor(options: AgentListenerOptions) {
     this.#options = options;
+    this.#sessionOptions = { ...options, isDraining: () => this.#draining };
     this.#server = createServer(
       {
         ...secureContext(options.cert, options.key),
@@ -82,21 +85,41 @@ export class AgentListener {
     this.#server.setSecureContext(secureContext(cert, key));
   }
 
+  /** Whether new agents are refused. */
+  get isDraining(): boolean {
+    return this.#draining;
+  }
+
   /**
-   * Takes no more agents, tells those here to go elsewhere and waits until their streams are done.
-   * @param deadline milliseconds
-   * @param nextFor with other nodes: host:port of an agent's next one, if it is known. The sessions here then serve until
-   * their agents have new ones.
+   * Refuses new agents, and tells those here to go elsewhere. The port stays open: an agent that comes is told where to go.
+   * @param deadline milliseconds for the streams of those here
+   * @param nextFor host:port of an agent's next node, if it is known
    */
-  async drain(deadline: number, nextFor?: (session: SessionRecord | undefined) => string | undefined): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  drain(deadline: number, nextFor: (session: SessionRecord | undefined) => string | undefined): void {
+    this.#draining = true;
     for (const session of this.#open) {
-      session.drain('the node is shutting down', deadline, {
+      session.drain('the node is draining', deadline, {
         code: 'node_draining',
-        keepServing: nextFor !== undefined,
-        reconnectTo: nextFor?.(session.ref),
+        // Until its agent has a session elsewhere nothing else may be there to serve its tunnels.
+        keepServing: true,
+        reconnectTo: nextFor(session.ref),
       });
     }
+  }
+
+  /** Takes agents again. */
+  resume(): void {
+    this.#draining = false;
+  }
+
+  /**
+   * Closes the port, tells agents that have not been told to go, and waits until their streams are done.
+   * @param deadline milliseconds; then what is left is cut off
+   */
+  async close(deadline: number): Promise<void> {
+    this.#draining = true;
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const session of this.#open) session.drain('the node is shutting down', deadline, { code: 'node_draining' });
     const giveUp = setTimeout(() => {
       for (const session of this.#open) session.close('node_draining', 'the drain deadline has passed');
     }, deadline);
@@ -109,7 +132,7 @@ export class AgentListener {
   }
 
   #accept(socket: TLSSocket): void {
-    const session: AgentSession = new AgentSession(socket, socket.remoteAddress ?? '', this.#options);
+    const session: AgentSession = new AgentSession(socket, socket.remoteAddress ?? '', this.#sessionOptions);
     this.#open.add(session);
     socket.once('close', () => this.#open.delete(session));
   }

@@ -209,6 +209,40 @@ describe('an agent session', () => {
     assert.equal(core.table.size, 0);
   });
 
+  test('is refused by a node that is draining, or sent to another when there is one', async (context) => {
+    const core = new Core(context);
+    const isDraining = (): boolean => true;
+    const refused = await authenticate(await core.connect({ isDraining }), await token(), { redirects: 1 });
+    assert.deepEqual([refused['success'], refused['code']], [false, 'node_draining']);
+    const placeElsewhere = (): string => 'node-2:8443';
+    const sent = await authenticate(await core.connect({ isDraining, placeElsewhere }), await token());
+    assert.equal(sent['redirect_to'], 'node-2:8443');
+    assert.equal(core.table.size, 0);
+    const kept = await authenticate(await core.connect({ isDraining: () => false }), await token());
+    assert.equal(kept['success'], true);
+  });
+
+  test('tells who is at its other end and what went over it', async (context) => {
+    const core = new Core(context);
+    const peer = await core.connect();
+    assert.equal(peer.core.figures, undefined);
+    await authenticate(peer, await token(), { version: '9.8.7' });
+    const sink = new RecordingSink();
+    peer.core.upstream.open({ method: 'GET', target: '/', tunnel: 'x', meta: '', headers: [] }, undefined, true, sink);
+    await sink.until(() => sink.closed !== undefined);
+    const [held] = core.table.withIds(new Set([peer.core.ref?.id ?? '']));
+    const figures = held?.figures;
+    assert.ok(figures !== undefined);
+    assert.deepEqual(
+      [figures.remote_address, figures.version, figures.draining, figures.streams, figures.requests],
+      ['127.0.0.1', '9.8.7', false, 0, 1],
+    );
+    assert.ok(figures.bytes_in > 100 && figures.bytes_out > 100, JSON.stringify(figures));
+    peer.core.close('kicked', 'for a test');
+    await peer.until(() => peer.events.length > 0);
+    assert.match(peer.events.join(), /closed kicked.*for a test/);
+  });
+
   test('is refused above the limits of the node and of the account', async (context) => {
     const core = new Core(context);
     for (let slot = 0; slot < 3; slot += 1) await authenticate(await core.connect(), await token(), { slot });

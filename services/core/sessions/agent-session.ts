@@ -49,6 +49,8 @@ export interface AgentSessionOptions {
   readonly placeElsewhere?:
     | ((agentId: string, request: AuthRequest) => string | undefined | Promise<string | undefined>)
     | undefined;
+  /** Whether the node takes no new agents. Default: it takes them. */
+  readonly isDraining?: () => boolean;
   readonly onAuthenticated: (session: AgentSession) => void;
   readonly onRefused: (code: ErrorCode) => void;
 }
@@ -229,6 +231,7 @@ export class AgentSession implements HeldSession {
       this.#session.close(undefined, `sent to ${better}`);
       return;
     }
+    if (options.isDraining?.()) throw new CulvertError('node_draining', 'the node takes no new agents');
     if (options.table.size >= options.maxConnections) {
       throw new CulvertError('quota_exceeded', `the node has ${options.maxConnections} agent connections, its limit`);
     }
