@@ -102,7 +102,7 @@ const process = group('Process', {
   'metrics-port': option({
     type: integer(0, 65535),
     default: '9091',
-    help: 'Port for Prometheus metrics and health; 0 is off.',
+    help: 'Port for Prometheus metrics and health (/health/live; /health/ready: a tunnel is served); 0 is off.',
   }),
   ...loggingOptions,
 });

@@ -20,6 +20,8 @@ writeFileSync(secretPath, `${SECRET}\n`);
 const tokenPath = join(directory, 'token');
 writeFileSync(tokenPath, `${TOKEN}\n`);
 
+const CLUSTER = { 'cluster-secret': SECRET };
+
 type Flags = Record<string, unknown>;
 
 const core = (flags: Flags) => loadCoreConfig({ flags: { 'jwt-secret': SECRET, 'node-id': 'n1', ...flags } });
@@ -118,6 +120,27 @@ describe('the core configuration', () => {
     ['PROXY lines from anybody', { 'proxy-protocol': 'on' }, /^--proxy-protocol needs trusted-proxies/],
     ['a timeout within the heartbeat', { 'heartbeat-timeout': '15s' }, /must be longer than heartbeat-interval/],
     ['a process buffer below one session', { 'process-buffer': '32MiB' }, /must be at least session-buffer/],
+    [
+      'a Redis password in two places',
+      { ...CLUSTER, 'redis-url': 'redis://:hunter2@redis', 'redis-password-file': secretPath },
+      /^--redis-password-file and a password in --redis-url exclude each other/,
+    ],
+    ['a Redis password without Redis', { 'redis-password-file': secretPath }, /has no effect without redis-url/],
+    [
+      'a password of sentinels in two places',
+      {
+        ...CLUSTER,
+        'redis-url': 'redis+sentinel://one/main',
+        'redis-sentinel-password': 'hunter2',
+        'redis-sentinel-password-file': secretPath,
+      },
+      /^--redis-sentinel-password and --redis-sentinel-password-file exclude each other/,
+    ],
+    [
+      'a password of sentinels without sentinels',
+      { ...CLUSTER, 'redis-url': 'redis://redis', 'redis-sentinel-password-file': secretPath },
+      /^--redis-sentinel-password-file has an effect only with a redis-url that starts with redis\+sentinel:/,
+    ],
     ['headers above what a frame carries', { 'max-header-size': '113KiB' }, /is not a size from 1KiB to 112KiB/],
   ] as const) {
     test(`is refused with ${name}`, () => {
@@ -126,6 +149,18 @@ describe('the core configuration', () => {
       assert.doesNotMatch(text, /hunter2|\n/);
     });
   }
+});
+
+test('the passwords of Redis and its sentinels come from files', () => {
+  const config = core({
+    ...CLUSTER,
+    'redis-url': 'redis+sentinel://culvert@one,two/main',
+    'redis-password-file': secretPath,
+    'redis-sentinel-password-file': secretPath,
+  });
+  assert.equal(config.redisUrl, `redis+sentinel://culvert:${SECRET}@one,two/main`);
+  assert.equal(config.redisSentinelPassword, SECRET);
+  assert.doesNotMatch(JSON.stringify(describeConfig(config)), new RegExp(SECRET));
 });
 
 test('a template of URLs takes the name and the port of the listener', () => {

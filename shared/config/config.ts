@@ -3,6 +3,7 @@ import { AGENT_SCHEMA } from './agent-options.ts';
 import { CORE_SCHEMA } from './core-options.ts';
 import { ConfigError, type ConfigSources, load } from './load.ts';
 import type { OptionMap } from './option.ts';
+import { withRedisPassword } from './redis-address.ts';
 import { camelCase, type Schema, type ValuesOf } from './schema.ts';
 
 type CoreValues = ValuesOf<typeof CORE_SCHEMA.options>;
@@ -21,7 +22,7 @@ export type AgentConfig = Omit<AgentValues, 'token' | 'agentId' | 'subdomain'> &
 };
 
 /**
- * `jwtSecret` and `clusterSecret` are there whether they came directly or from a file.
+ * Secrets and passwords are there whether they came directly or from a file; that of Redis is in `redisUrl`.
  * @throws ConfigError `invalid_config` with every problem found.
  */
 export function loadCoreConfig(sources: ConfigSources): CoreConfig {
@@ -30,6 +31,8 @@ export function loadCoreConfig(sources: ConfigSources): CoreConfig {
     ...values,
     jwtSecret: values.jwtSecret ?? values.jwtSecretFile?.content,
     clusterSecret: values.clusterSecret ?? values.clusterSecretFile?.content,
+    redisUrl: completeRedisUrl(values),
+    redisSentinelPassword: values.redisSentinelPassword ?? values.redisSentinelPasswordFile?.content,
     publicUrl: values.publicUrl ?? defaultPublicUrl(values),
   };
 }
@@ -62,6 +65,11 @@ function describe<S extends OptionMap>(schema: Schema<S>, config: object): Recor
     if (value !== undefined) described[key] = option.secret ? '[redacted]' : option.type.schema.encode(value);
   }
   return described;
+}
+
+function completeRedisUrl({ redisUrl, redisPasswordFile }: CoreValues): string | undefined {
+  if (redisUrl === undefined || redisPasswordFile === undefined) return redisUrl;
+  return withRedisPassword(redisUrl, redisPasswordFile.content);
 }
 
 function defaultPublicUrl({ baseDomain, publicAddr, publicTlsAddr }: CoreValues): string {

@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { defaultStateDir, identifier, loggingOptions, MIN_HS256_SECRET_BYTES, SHORT_SECRET } from './common-options.ts';
 import { cidr, hostName, listenAddress, targetAddress, url, urlTemplate } from './net-values.ts';
 import { group, option } from './option.ts';
-import { redisUrl } from './redis-address.ts';
+import { hasRedisPassword, redisUrl } from './redis-address.ts';
 import { defineSchema } from './schema.ts';
 import {
   bytes,
@@ -193,11 +193,20 @@ const cluster = group('Cluster', {
     unset: 'one node, with its registry in memory',
     help: 'Redis that the nodes of a cluster share, such as redis://:password@redis:6379, redis+sentinel://one,two,three/master or redis+cluster://one,two,three.',
   }),
+  'redis-password-file': option({
+    type: secretFile(1, ''),
+    unset: 'the password in redis-url, if there is one',
+    help: 'File with the password of Redis, instead of one in redis-url; white space around it is ignored.',
+  }),
   'redis-sentinel-password': option({
     type: text('<password>', 'a password'),
     secret: true,
     unset: 'no password',
     help: 'Password of the sentinels; that of the data nodes is in redis-url.',
+  }),
+  'redis-sentinel-password-file': option({
+    type: secretFile(1, ''),
+    help: 'File with that password; white space around it is ignored.',
   }),
   'redis-ca-cert': option({
     type: readableFile(),
@@ -266,10 +275,32 @@ export const CORE_SCHEMA = defineSchema({
       },
     },
     {
-      keys: ['redis-url', 'redis-sentinel-password', 'redis-ca-cert'],
-      problem: ({ redisUrl: address, redisSentinelPassword, redisCaCert }, name) => {
-        if (redisSentinelPassword !== undefined && !/^rediss?\+sentinel:/.test(address ?? '')) {
-          return `${name('redis-sentinel-password')} has an effect only with a redis-url that starts with redis+sentinel: or rediss+sentinel:`;
+      keys: [
+        'redis-url',
+        'redis-password-file',
+        'redis-sentinel-password',
+        'redis-sentinel-password-file',
+        'redis-ca-cert',
+      ],
+      problem: (
+        { redisUrl: address, redisPasswordFile, redisSentinelPassword, redisSentinelPasswordFile, redisCaCert },
+        name,
+      ) => {
+        if (redisPasswordFile !== undefined) {
+          if (address === undefined)
+            return `${name('redis-password-file')} has no effect without redis-url: give that too`;
+          if (hasRedisPassword(address)) {
+            return `${name('redis-password-file')} and a password in ${name('redis-url')} exclude each other: keep one`;
+          }
+        }
+        if (redisSentinelPassword !== undefined && redisSentinelPasswordFile !== undefined) {
+          return `${name('redis-sentinel-password')} and ${name('redis-sentinel-password-file')} exclude each other: keep one`;
+        }
+        const isForSentinels = redisSentinelPassword !== undefined || redisSentinelPasswordFile !== undefined;
+        if (isForSentinels && !/^rediss?\+sentinel:/.test(address ?? '')) {
+          const useless =
+            redisSentinelPassword === undefined ? 'redis-sentinel-password-file' : 'redis-sentinel-password';
+          return `${name(useless)} has an effect only with a redis-url that starts with redis+sentinel: or rediss+sentinel:`;
         }
         if (redisCaCert !== undefined && address?.startsWith('rediss') !== true) {
           return `${name('redis-ca-cert')} has an effect only with TLS: give a redis-url that starts with rediss`;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Refusal } from './option.ts';
-import { parseRedisUrl } from './redis-address.ts';
+import { hasRedisPassword, parseRedisUrl, withRedisPassword } from './redis-address.ts';
 
 test('one server is named by an ordinary URL', () => {
   assert.deepEqual(parseRedisUrl('rediss://u:p%40@redis.example:7000/2'), {
@@ -45,5 +45,19 @@ for (const [written, why] of [
     assert.ok(refusal instanceof Refusal);
     assert.match(refusal.text, why);
     assert.doesNotMatch(refusal.text, /secret/);
+  });
+}
+
+for (const [written, complete] of [
+  ['redis://redis:6379/2', 'redis://:a%40b%2F%25@redis:6379/2'],
+  ['rediss://user@[::1]:7000', 'rediss://user:a%40b%2F%25@[::1]:7000'],
+  ['redis+sentinel://one,two:7000/main', 'redis+sentinel://:a%40b%2F%25@one,two:7000/main'],
+  ['rediss+cluster://user@one,two', 'rediss+cluster://user:a%40b%2F%25@one,two'],
+] as const) {
+  test(`${written} takes a password from elsewhere`, () => {
+    assert.equal(hasRedisPassword(written), false);
+    assert.equal(withRedisPassword(written, 'a@b/%'), complete);
+    assert.equal(hasRedisPassword(complete), true);
+    assert.ok(!(parseRedisUrl(complete) instanceof Refusal));
   });
 }

@@ -14,6 +14,9 @@ const REDIS_PORT = 6379;
 /** User and password are of the data nodes and percent-encoded where they hold one of `@/?#%`. */
 const GROUP = /^(rediss?)\+(sentinel|cluster):\/\/(?:([^@/?#]*)@)?([^@/?#]+)(?:\/([A-Za-z0-9._-]*))?$/;
 
+/** Always matches: what comes after it begins with the first host. */
+const CREDENTIALS = /^(?<scheme>[a-z+]+:\/\/)(?:(?<user>[^@/?#:]*)(?::(?<password>[^@/?#]*))?@)?/;
+
 /** The address in the form in which it was written, once it has been found good. Messages never repeat it: it holds a password. */
 export function redisUrl(): ValueType<string> {
   return valueType({
@@ -33,6 +36,18 @@ export function redisUrl(): ValueType<string> {
 export function parseRedisUrl(written: string): RedisAddress | Refusal {
   const group = GROUP.exec(written);
   return group === null ? single(written) : several(group);
+}
+
+/** Whether an address that `redisUrl` has found good holds a password. */
+export function hasRedisPassword(written: string): boolean {
+  return CREDENTIALS.exec(written)?.groups?.['password'] !== undefined;
+}
+
+/** The same address with this password, which may be of any characters. It keeps its user. */
+export function withRedisPassword(written: string, password: string): string {
+  const match = CREDENTIALS.exec(written);
+  const { scheme = '', user = '' } = match?.groups ?? {};
+  return `${scheme}${user}:${encodeURIComponent(password)}@${written.slice(match?.[0].length)}`;
 }
 
 function single(written: string): RedisAddress | Refusal {
