@@ -12,12 +12,14 @@ export async function run(config: AgentConfig): Promise<void> {
   const log = createLogger({ level: config.logLevel, name: 'agent' });
   log.debug(describeConfig(config), 'configuration');
   const metrics = new AgentMetrics();
+  let agent: AgentHandle | undefined;
   const server =
     config.metricsPort === 0
       ? undefined
-      : await startMetricsServer({ host: '', port: config.metricsPort }, metrics.registry);
+      : await startMetricsServer({ host: '', port: config.metricsPort }, metrics.registry, () => isServing(agent));
+
   try {
-    const agent = connect(
+    agent = connect(
       agentOptions(config, (info) => {
         metrics.onRequest(info);
         logRequest(log, config.logRequests, info);
@@ -32,6 +34,11 @@ export async function run(config: AgentConfig): Promise<void> {
   } finally {
     await server?.close();
   }
+}
+
+/** Whether a visitor can reach a service now. A tunnel that was refused is the others' business to tell of, not a reason. */
+function isServing(agent: AgentHandle | undefined): boolean {
+  return agent !== undefined && agent.publicUrls.size > 0 && agent.sessions.some(({ state }) => state === 'online');
 }
 
 /** Writes what happens to the sessions and tunnels. */

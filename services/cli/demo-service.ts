@@ -2,6 +2,8 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
+import type { Address } from '../../shared/config/net-values.ts';
+import { CulvertError } from '../../shared/errors/codes.ts';
 
 export interface DemoService {
   readonly port: number;
@@ -11,8 +13,12 @@ export interface DemoService {
 /** Milliseconds between the events of `/events`. */
 const EVENT_INTERVAL = 1000;
 
-/** The small web service that `culvert up` puts behind its first tunnel, so that there is something to visit. */
-export async function startDemoService(): Promise<DemoService> {
+/**
+ * The small web service that `culvert up` puts behind its first tunnel, so that there is something to visit.
+ * @param address `host` '' listens on all addresses, `port` 0 takes a free one
+ * @throws CulvertError `invalid_config` when it cannot listen there
+ */
+export async function startDemoService(address: Address = { host: '127.0.0.1', port: 0 }): Promise<DemoService> {
   const server = createServer((request, response) => {
     const path = request.url?.split('?', 1)[0];
     if (path === '/') return welcome(request, response);
@@ -20,8 +26,13 @@ export async function startDemoService(): Promise<DemoService> {
     if (path === '/events') return events(response);
     response.writeHead(404, { 'content-type': 'text/plain' }).end('The demo has /, /headers and /events.\n');
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
+  server.listen(address);
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CulvertError('invalid_config', `addr: ${why}`, { cause: error });
+  }
   return {
     port: (server.address() as AddressInfo).port,
     close: () => {

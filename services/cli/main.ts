@@ -13,6 +13,7 @@ const actions: CommandActions = {
   server: (config) => service(async () => (await import('./server.ts')).run(config)),
   agent: (config) => service(async () => (await import('./agent.ts')).run(config)),
   http: (config, ui) => service(async () => (await import('./http.ts')).run(config, ui)),
+  demo: (address) => service(async () => (await import('./demo.ts')).run(address)),
 };
 
 // A reader that went away, as in `culvert token create | true`, is no fault to report.

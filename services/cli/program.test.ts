@@ -6,6 +6,7 @@ import { after, describe, test } from 'node:test';
 import { CommanderError } from 'commander';
 import { UnsecuredJWT } from 'jose';
 import type { AgentConfig, CoreConfig } from '../../shared/config/config.ts';
+import type { Address } from '../../shared/config/net-values.ts';
 import { upCredentialsPath, writeUpCredentials } from '../../shared/config/up-credentials.ts';
 import { CulvertError } from '../../shared/errors/codes.ts';
 import { errorLines, exitCodeFor } from './exit.ts';
@@ -25,6 +26,7 @@ interface Outcome {
   server?: CoreConfig;
   agent?: AgentConfig;
   http?: { config: AgentConfig; ui: HttpUi };
+  demo?: Address;
 }
 
 async function run(args: string[], env: Record<string, string> = {}, isTerminal = false): Promise<Outcome> {
@@ -42,6 +44,9 @@ async function run(args: string[], env: Record<string, string> = {}, isTerminal 
       },
       http: async (config, ui) => {
         outcome.http = { config, ui };
+      },
+      demo: async (address) => {
+        outcome.demo = address;
       },
     },
     {
@@ -76,7 +81,7 @@ describe('culvert', () => {
     assert.match(version.out, /^\d+\.\d+\.\d+\n$/);
     assert.equal(exitCodeFor(version.error), 0);
     const help = await run(['--help']);
-    for (const command of ['up', 'server', 'agent', 'http', 'token', 'config']) {
+    for (const command of ['up', 'server', 'agent', 'http', 'demo', 'token', 'config']) {
       assert.match(help.out, new RegExp(`^  ${command} `, 'm'));
     }
     assert.equal(exitCodeFor(help.error), 0);
@@ -104,6 +109,13 @@ describe('culvert', () => {
   ] as const) {
     test(`refuses "${args.join(' ')}" in one line`, async () => assert.equal(await refused([...args]), expected));
   }
+});
+
+describe('culvert demo', () => {
+  test('listens on loopback unless told otherwise', async () => {
+    assert.deepEqual((await run(['demo'])).demo, { host: '127.0.0.1', port: 3000 });
+    assert.deepEqual((await run(['demo', '--addr', ':0'])).demo, { host: '', port: 0 });
+  });
 });
 
 describe('culvert server', () => {

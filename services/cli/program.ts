@@ -2,10 +2,13 @@ import { Command, Option as CommandOption } from 'commander';
 import { AGENT_SCHEMA } from '../../shared/config/agent-options.ts';
 import { type AgentConfig, type CoreConfig, loadAgentConfig, loadCoreConfig } from '../../shared/config/config.ts';
 import { CORE_SCHEMA } from '../../shared/config/core-options.ts';
+import { load } from '../../shared/config/load.ts';
+import type { Address } from '../../shared/config/net-values.ts';
 import type { Environment } from '../../shared/config/option.ts';
 import { VERSION } from '../../shared/version.ts';
 import { addOptions, givenFlags } from './command-options.ts';
 import { type CheckedService, checkConfig } from './config-check.ts';
+import { DEMO_SCHEMA } from './demo-options.ts';
 import { httpConfig } from './http-input.ts';
 import { createToken, TOKEN_SCHEMA } from './token.ts';
 
@@ -31,6 +34,7 @@ export interface CommandActions {
   server(config: CoreConfig): Promise<void>;
   agent(config: AgentConfig): Promise<void>;
   http(config: AgentConfig, ui: HttpUi): Promise<void>;
+  demo(address: Address): Promise<void>;
 }
 
 /** What the program reads and writes besides its arguments. */
@@ -128,6 +132,12 @@ export function buildProgram(actions: CommandActions, io: ProgramIo): Command {
       'metrics-port': '0',
     },
   });
+
+  const demo = program
+    .command('demo')
+    .description('Run the demonstration service alone, for an agent beside it')
+    .action(() => actions.demo(load(DEMO_SCHEMA, { flags: givenFlags(demo, DEMO_SCHEMA) }).addr));
+  addOptions(demo, DEMO_SCHEMA);
 
   const create = program
     .command('token')

@@ -16,11 +16,13 @@ const HEADERS_TIMEOUT = 5_000;
 /**
  * Serves `GET /metrics` (Prometheus text format 0.0.4) and `GET /health/live`; everything else is 404.
  * @param address `host` '' listens on all addresses, `port` 0 takes a free one.
+ * @param isReady where given, `GET /health/ready` answers 200 or 503 as it says.
  * @throws CulvertError `invalid_config` when it cannot listen there.
  */
 export async function startMetricsServer(
   address: { readonly host: string; readonly port: number },
   registry: Registry,
+  isReady?: () => boolean,
 ): Promise<MetricsServer> {
   let scrape: Promise<string> | undefined;
   // Scrapes that come together share one: writing the text of a large registry takes milliseconds of the event loop.
@@ -36,6 +38,9 @@ export async function startMetricsServer(
       const path = request.url?.split('?', 1)[0];
       const reads = request.method === 'GET' || request.method === 'HEAD';
       if (reads && path === '/health/live') return reply(response, 200, 'ok\n');
+      if (reads && path === '/health/ready' && isReady !== undefined) {
+        return isReady() ? reply(response, 200, 'ready\n') : reply(response, 503, 'not ready\n');
+      }
       if (!reads || path !== '/metrics') return reply(response, 404, 'not found\n');
       metrics().then(
         (text) => reply(response, 200, text, registry.contentType),

@@ -138,6 +138,16 @@ describe('the metrics server', () => {
     assert.equal((await fetch(`${url}/metrics`, { method: 'POST', body: 'x' })).status, 404);
   });
 
+  test('says whether its process is ready, where it is told', async (t) => {
+    let ready = false;
+    const server = await startMetricsServer({ host: '127.0.0.1', port: 0 }, new Registry(), () => ready);
+    t.after(() => server.close());
+    const url = `http://127.0.0.1:${server.port}/health/ready`;
+    assert.equal((await fetch(url)).status, 503);
+    ready = true;
+    assert.equal((await fetch(url)).status, 200);
+  });
+
   test('keeps the metrics of two nodes in one process apart', async (t) => {
     const [one, two] = [await started(t), await started(t)];
     new HotCounter(one.registry, { name: 'only_one_total', help: 'O.' });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { until } from '../../../shared/testkit/eventually.ts';
 import { visit } from '../../../shared/testkit/http-visitor.ts';
-import { type LocalService, startHttpService } from '../../../shared/testkit/local-service.ts';
+import { freePort, type LocalService, startHttpService } from '../../../shared/testkit/local-service.ts';
 import { type CoreProcess, CulvertProcess, type Exit, startAgentProcess, startCoreProcess } from './processes.ts';
 import { CORE_FLAGS, SECRET, signToken, stateDir } from './tunnel.ts';
 
@@ -177,6 +177,22 @@ describe('"culvert up" and "culvert http" with nothing configured', () => {
     assert.equal((await visit(url)).text, 'from my machine');
     await command.kill();
   });
+});
+
+test('"culvert demo" serves the demonstration alone, for an agent that says when it is ready', async () => {
+  const core = await startCoreProcess();
+  const demo = new CulvertProcess(['demo', '--addr', '127.0.0.1:0']);
+  const [, address = ''] = await demo.until('stdout', /listens on (127\.0\.0\.1:\d+)/);
+  const metricsPort = await freePort();
+  const agent = await startAgentProcess(core, { demo: `http://${address}` }, { 'metrics-port': String(metricsPort) });
+  assert.match((await visit(core.url('demo'))).text, /^Hello from the demo service/);
+  const ready = async () => (await fetch(`http://127.0.0.1:${metricsPort}/health/ready`)).status;
+  assert.equal(await ready(), 200);
+  await core.process.kill();
+  await until('the agent knows that nobody can reach it', async () => (await ready()) === 503);
+  await agent.kill();
+  const { code, stderr } = await demo.kill('SIGTERM');
+  assert.deepEqual([code, stderr], [143, '']);
 });
 
 describe('SIGTERM', () => {
