@@ -3,7 +3,7 @@
 # Otherwise names them in one line. Part names are "command:package".
 set -euo pipefail
 
-parts=(nginx:nginx-light curl:curl openssl:openssl redis-server:redis-server)
+parts=(nginx:nginx-light curl:curl openssl:openssl redis-server:redis-server haproxy:haproxy)
 missing=()
 for part in "${parts[@]}"; do
   PATH="$PATH:/usr/sbin" command -v "${part%%:*}" >/dev/null || missing+=("${part##*:}")

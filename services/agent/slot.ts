@@ -1,6 +1,6 @@
 import { CulvertError, type ErrorCode } from '../../shared/errors/codes.ts';
+import { Backoff } from '../../shared/net/backoff.ts';
 import type { AuthResponse, GoAway, TunnelResponse } from '../../shared/protocol/messages.ts';
-import { Backoff } from './backoff.ts';
 import type { Forwarder } from './forward/forwarder.ts';
 import { Link } from './link.ts';
 import type { AgentOptions, ServerAddress, TunnelSpec } from './options.ts';

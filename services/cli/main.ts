@@ -12,6 +12,7 @@ const actions: CommandActions = {
   up: (input) => service(async () => (await import('./up.ts')).run(input)),
   server: (config) => service(async () => (await import('./server.ts')).run(config)),
   agent: (config) => service(async () => (await import('./agent.ts')).run(config)),
+  edgeSync: (config) => service(async () => (await import('./edge-sync.ts')).run(config)),
   http: (config, ui) => service(async () => (await import('./http.ts')).run(config, ui)),
   demo: (address) => service(async () => (await import('./demo.ts')).run(address)),
 };
@@ -51,6 +52,8 @@ function report(error: unknown): void {
 
 function wantsStack(): boolean {
   const flag = /(?:^|\s)--log-level[=\s](debug|trace)(?:\s|$)/.test(process.argv.slice(2).join(' '));
-  const { TUNNEL_LOG_LEVEL, AGENT_LOG_LEVEL } = process.env;
-  return flag || [TUNNEL_LOG_LEVEL, AGENT_LOG_LEVEL].some((level) => level === 'debug' || level === 'trace');
+  const { TUNNEL_LOG_LEVEL, AGENT_LOG_LEVEL, EDGE_LOG_LEVEL } = process.env;
+  return (
+    flag || [TUNNEL_LOG_LEVEL, AGENT_LOG_LEVEL, EDGE_LOG_LEVEL].some((level) => level === 'debug' || level === 'trace')
+  );
 }

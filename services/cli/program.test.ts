@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { CommanderError } from 'commander';
 import { UnsecuredJWT } from 'jose';
-import type { AgentConfig, CoreConfig } from '../../shared/config/config.ts';
+import type { AgentConfig, CoreConfig, EdgeSyncConfig } from '../../shared/config/config.ts';
 import type { Address } from '../../shared/config/net-values.ts';
 import { upCredentialsPath, writeUpCredentials } from '../../shared/config/up-credentials.ts';
 import { CulvertError } from '../../shared/errors/codes.ts';
@@ -27,6 +27,7 @@ interface Outcome {
   agent?: AgentConfig;
   http?: { config: AgentConfig; ui: HttpUi };
   demo?: Address;
+  edgeSync?: EdgeSyncConfig;
 }
 
 async function run(args: string[], env: Record<string, string> = {}, isTerminal = false): Promise<Outcome> {
@@ -47,6 +48,9 @@ async function run(args: string[], env: Record<string, string> = {}, isTerminal 
       },
       demo: async (address) => {
         outcome.demo = address;
+      },
+      edgeSync: async (config) => {
+        outcome.edgeSync = config;
       },
     },
     {
@@ -81,7 +85,7 @@ describe('culvert', () => {
     assert.match(version.out, /^\d+\.\d+\.\d+\n$/);
     assert.equal(exitCodeFor(version.error), 0);
     const help = await run(['--help']);
-    for (const command of ['up', 'server', 'agent', 'http', 'demo', 'token', 'config']) {
+    for (const command of ['up', 'server', 'agent', 'http', 'demo', 'edge-sync', 'token', 'config']) {
       assert.match(help.out, new RegExp(`^  ${command} `, 'm'));
     }
     assert.equal(exitCodeFor(help.error), 0);

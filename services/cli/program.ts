@@ -1,13 +1,21 @@
 import { Command, Option as CommandOption } from 'commander';
 import { AGENT_SCHEMA } from '../../shared/config/agent-options.ts';
-import { type AgentConfig, type CoreConfig, loadAgentConfig, loadCoreConfig } from '../../shared/config/config.ts';
+import {
+  type AgentConfig,
+  type CoreConfig,
+  type EdgeSyncConfig,
+  loadAgentConfig,
+  loadCoreConfig,
+  loadEdgeSyncConfig,
+} from '../../shared/config/config.ts';
 import { CORE_SCHEMA } from '../../shared/config/core-options.ts';
+import { EDGE_SYNC_SCHEMA } from '../../shared/config/edge-sync-options.ts';
 import { load } from '../../shared/config/load.ts';
 import type { Address } from '../../shared/config/net-values.ts';
 import type { Environment } from '../../shared/config/option.ts';
 import { VERSION } from '../../shared/version.ts';
 import { addOptions, givenFlags } from './command-options.ts';
-import { type CheckedService, checkConfig } from './config-check.ts';
+import { CHECKED_SERVICES, type CheckedService, checkConfig } from './config-check.ts';
 import { DEMO_SCHEMA } from './demo-options.ts';
 import { httpConfig } from './http-input.ts';
 import { createToken, TOKEN_SCHEMA } from './token.ts';
@@ -35,6 +43,7 @@ export interface CommandActions {
   agent(config: AgentConfig): Promise<void>;
   http(config: AgentConfig, ui: HttpUi): Promise<void>;
   demo(address: Address): Promise<void>;
+  edgeSync(config: EdgeSyncConfig): Promise<void>;
 }
 
 /** What the program reads and writes besides its arguments. */
@@ -133,6 +142,17 @@ export function buildProgram(actions: CommandActions, io: ProgramIo): Command {
     },
   });
 
+  const edgeSync = program
+    .command('edge-sync')
+    .description('Keep HAProxy in step with the cluster: its servers, and which of them holds which tunnel')
+    .addOption(configOption('EDGE_CONFIG'))
+    .action(async () => {
+      const { config } = edgeSync.opts<{ config?: string }>();
+      const flags = givenFlags(edgeSync, EDGE_SYNC_SCHEMA);
+      await actions.edgeSync(loadEdgeSyncConfig({ flags, env: io.env, file: config }));
+    });
+  addOptions(edgeSync, EDGE_SYNC_SCHEMA);
+
   const demo = program
     .command('demo')
     .description('Run the demonstration service alone, for an agent beside it')
@@ -156,10 +176,9 @@ export function buildProgram(actions: CommandActions, io: ProgramIo): Command {
     .description('Check a configuration file together with the environment, and print the resulting values')
     .argument('<file>', 'a JSON or YAML file')
     .addOption(
-      new CommandOption('--service <service>', 'Which service it is for. (default: found from its keys)').choices([
-        'core',
-        'agent',
-      ]),
+      new CommandOption('--service <service>', 'Which service it is for. (default: found from its keys)').choices(
+        CHECKED_SERVICES,
+      ),
     )
     .action((file: string) => {
       io.write(checkConfig(file, check.opts<{ service?: CheckedService }>().service, io.env));

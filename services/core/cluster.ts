@@ -5,7 +5,7 @@ import { Placement } from '../../shared/placement/placement.ts';
 import type { ByteBudget } from '../../shared/protocol/budget.ts';
 import type { AuthRequest } from '../../shared/protocol/messages.ts';
 import type { Upstream } from '../../shared/protocol/stream-types.ts';
-import type { NodeId, NodeRecord, Registry, SessionRecord } from '../../shared/registry/registry.ts';
+import type { EdgeAddress, NodeId, NodeRecord, Registry, SessionRecord } from '../../shared/registry/registry.ts';
 import { clusterIdentity } from '../../shared/tls/cluster-identity.ts';
 import { VERSION } from '../../shared/version.ts';
 import type { CallLink } from './calls/call-client.ts';
@@ -29,6 +29,8 @@ export interface ClusterOptions {
   readonly relayAdvertise: { readonly host: string; readonly port: number } | undefined;
   /** Where agents reach this node; undefined: other nodes send none here. */
   readonly agentAdvertise: { readonly host: string; readonly port: number } | undefined;
+  /** Where a balancer in front reaches this node. */
+  readonly edge: EdgeAddress | undefined;
 }
 
 /** Longest wait for the links to the other nodes at the start, milliseconds. */
@@ -128,11 +130,12 @@ export class Cluster {
 
   /** Becomes a member that others send requests to. */
   async join(): Promise<void> {
-    const { registry, nodeId, relayAdvertise, agentAdvertise, log } = this.#options;
+    const { registry, nodeId, relayAdvertise, agentAdvertise, edge, log } = this.#options;
     const info = {
       nodeId,
       relayAddr: formatAddress(relayAdvertise ?? { host: hostname(), port: this.relayPort }),
       agentAddr: agentAdvertise === undefined ? '' : formatAddress(agentAdvertise),
+      ...(edge === undefined ? {} : { edge }),
       version: VERSION,
       startedAt: Date.now(),
     };

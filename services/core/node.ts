@@ -1,19 +1,17 @@
-import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { CoreConfig } from '../../shared/config/config.ts';
 import { expandUrlTemplate } from '../../shared/config/net-values.ts';
-import { Refusal } from '../../shared/config/option.ts';
-import { parseRedisUrl } from '../../shared/config/redis-address.ts';
+import { redisAddress } from '../../shared/config/redis-options.ts';
 import type { ClusterCalls } from '../../shared/control/calls.ts';
 import { CulvertError } from '../../shared/errors/codes.ts';
 import type { Logger } from '../../shared/observability/logger.ts';
 import { type MetricsServer, startMetricsServer } from '../../shared/observability/metrics-server.ts';
 import { ByteBudget } from '../../shared/protocol/budget.ts';
-import type { RedisAddress } from '../../shared/redis/connection.ts';
 import { createMemoryRegistry } from '../../shared/registry/memory/memory-registry.ts';
 import { createRedisRegistry } from '../../shared/registry/redis/redis-registry.ts';
-import type { NodeId, Registry } from '../../shared/registry/registry.ts';
+import type { EdgeAddress, NodeId, Registry } from '../../shared/registry/registry.ts';
 import { ensureServerCertificate, loadCertificate } from '../../shared/tls/certificates.ts';
 import { VERSION } from '../../shared/version.ts';
 import { type ApiServer, startApi } from '../dashboard/api/server.ts';
@@ -306,8 +304,18 @@ export class CoreNode {
       relayAddr,
       relayAdvertise,
       agentAdvertise: this.#config.agentAdvertise,
+      edge: this.#edgeAddress(),
     });
     await this.#cluster.join();
+  }
+
+  /** A port that the system chooses when it listens is not known yet, so nobody in front can be told of it. */
+  #edgeAddress(): EdgeAddress | undefined {
+    const { edgeAdvertise, relayAdvertise, publicAddr } = this.#config;
+    if (publicAddr.port === 0) return undefined;
+    const { agentPort, dashboardPort } = this.addresses;
+    const host = edgeAdvertise ?? relayAdvertise?.host ?? hostname();
+    return { host, publicPort: publicAddr.port, agentPort, healthPort: dashboardPort };
   }
 
   async #listenPublic(): Promise<void> {
@@ -340,15 +348,6 @@ function createRegistry(config: CoreConfig, logger: Logger): Registry {
   return redis === undefined
     ? createMemoryRegistry()
     : createRedisRegistry({ redis, nodeId: nodeId as NodeId, logger });
-}
-
-function redisAddress({ redisUrl, redisSentinelPassword, redisCaCert }: CoreConfig): RedisAddress | undefined {
-  if (redisUrl === undefined) return undefined;
-  const address = parseRedisUrl(redisUrl);
-  if (address instanceof Refusal) throw new CulvertError('invalid_config', `redis-url: ${address.text}`);
-  const ca = redisCaCert === undefined ? {} : { ca: readFileSync(redisCaCert, 'utf8') };
-  if (address.kind !== 'sentinel' || redisSentinelPassword === undefined) return { ...address, ...ca };
-  return { ...address, ...ca, sentinelPassword: redisSentinelPassword };
 }
 
 function tokenVerifier(config: CoreConfig): TokenVerifier {

@@ -1,9 +1,10 @@
 import { decodeJwt } from 'jose';
 import { AGENT_SCHEMA } from './agent-options.ts';
 import { CORE_SCHEMA } from './core-options.ts';
+import { EDGE_SYNC_SCHEMA } from './edge-sync-options.ts';
 import { ConfigError, type ConfigSources, load } from './load.ts';
 import type { OptionMap } from './option.ts';
-import { withRedisPassword } from './redis-address.ts';
+import { withRedisPasswords } from './redis-options.ts';
 import { camelCase, type Schema, type ValuesOf } from './schema.ts';
 
 type CoreValues = ValuesOf<typeof CORE_SCHEMA.options>;
@@ -26,13 +27,11 @@ export type AgentConfig = Omit<AgentValues, 'token' | 'agentId' | 'subdomain'> &
  * @throws ConfigError `invalid_config` with every problem found.
  */
 export function loadCoreConfig(sources: ConfigSources): CoreConfig {
-  const values = load(CORE_SCHEMA, sources);
+  const values = withRedisPasswords(load(CORE_SCHEMA, sources));
   return {
     ...values,
     jwtSecret: values.jwtSecret ?? values.jwtSecretFile?.content,
     clusterSecret: values.clusterSecret ?? values.clusterSecretFile?.content,
-    redisUrl: completeRedisUrl(values),
-    redisSentinelPassword: values.redisSentinelPassword ?? values.redisSentinelPasswordFile?.content,
     publicUrl: values.publicUrl ?? defaultPublicUrl(values),
   };
 }
@@ -52,9 +51,18 @@ export function loadAgentConfig(sources: ConfigSources): AgentConfig {
   };
 }
 
+/** Durations are milliseconds. */
+export type EdgeSyncConfig = ValuesOf<typeof EDGE_SYNC_SCHEMA.options>;
+
+/** @throws ConfigError `invalid_config` with every problem found. */
+export function loadEdgeSyncConfig(sources: ConfigSources): EdgeSyncConfig {
+  return withRedisPasswords(load(EDGE_SYNC_SCHEMA, sources));
+}
+
 /** Options and values as a user would write them, secrets redacted, options that are not set left out. For logs. */
-export function describeConfig(config: CoreConfig | AgentConfig): Record<string, unknown> {
-  return 'publicAddr' in config ? describe(CORE_SCHEMA, config) : describe(AGENT_SCHEMA, config);
+export function describeConfig(config: CoreConfig | AgentConfig | EdgeSyncConfig): Record<string, unknown> {
+  if ('publicAddr' in config) return describe(CORE_SCHEMA, config);
+  return 'haproxy' in config ? describe(EDGE_SYNC_SCHEMA, config) : describe(AGENT_SCHEMA, config);
 }
 
 function describe<S extends OptionMap>(schema: Schema<S>, config: object): Record<string, unknown> {
@@ -65,11 +73,6 @@ function describe<S extends OptionMap>(schema: Schema<S>, config: object): Recor
     if (value !== undefined) described[key] = option.secret ? '[redacted]' : option.type.schema.encode(value);
   }
   return described;
-}
-
-function completeRedisUrl({ redisUrl, redisPasswordFile }: CoreValues): string | undefined {
-  if (redisUrl === undefined || redisPasswordFile === undefined) return redisUrl;
-  return withRedisPassword(redisUrl, redisPasswordFile.content);
 }
 
 function defaultPublicUrl({ baseDomain, publicAddr, publicTlsAddr }: CoreValues): string {

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { defaultStateDir, identifier, loggingOptions, MIN_HS256_SECRET_BYTES, SHORT_SECRET } from './common-options.ts';
-import { cidr, hostName, listenAddress, targetAddress, url, urlTemplate } from './net-values.ts';
+import { cidr, hostName, listenAddress, peerName, targetAddress, url, urlTemplate } from './net-values.ts';
 import { group, option } from './option.ts';
-import { hasRedisPassword, redisUrl } from './redis-address.ts';
+import { redisUrl } from './redis-address.ts';
+import { REDIS_KEYS, REDIS_URL_HELP, redisAccessOptions, redisProblem } from './redis-options.ts';
 import { defineSchema } from './schema.ts';
 import {
   bytes,
@@ -191,28 +192,9 @@ const cluster = group('Cluster', {
     type: redisUrl(),
     secret: true,
     unset: 'one node, with its registry in memory',
-    help: 'Redis that the nodes of a cluster share, such as redis://:password@redis:6379, redis+sentinel://one,two,three/master or redis+cluster://one,two,three.',
+    help: REDIS_URL_HELP,
   }),
-  'redis-password-file': option({
-    type: secretFile(1, ''),
-    unset: 'the password in redis-url, if there is one',
-    help: 'File with the password of Redis, instead of one in redis-url; white space around it is ignored.',
-  }),
-  'redis-sentinel-password': option({
-    type: text('<password>', 'a password'),
-    secret: true,
-    unset: 'no password',
-    help: 'Password of the sentinels; that of the data nodes is in redis-url.',
-  }),
-  'redis-sentinel-password-file': option({
-    type: secretFile(1, ''),
-    help: 'File with that password; white space around it is ignored.',
-  }),
-  'redis-ca-cert': option({
-    type: readableFile(),
-    unset: 'the authorities that Node.js trusts',
-    help: 'PEM certificates of the authorities that sign the certificates of Redis and its sentinels.',
-  }),
+  ...redisAccessOptions,
   'cluster-secret': option({
     type: secretText(MIN_HS256_SECRET_BYTES, SHORT_SECRET),
     secret: true,
@@ -237,6 +219,11 @@ const cluster = group('Cluster', {
     unset: 'the host name and the port of relay-addr',
     help: 'Address that the other nodes reach relay-addr at.',
   }),
+  'edge-advertise': option({
+    type: peerName(),
+    unset: 'the host of relay-advertise',
+    help: 'Host that HAProxy reaches the ports of this node at, for "culvert edge-sync".',
+  }),
 });
 
 export const CORE_SCHEMA = defineSchema({
@@ -259,8 +246,18 @@ export const CORE_SCHEMA = defineSchema({
       },
     },
     {
-      keys: ['redis-url', 'cluster-secret', 'cluster-secret-file', 'relay-advertise', 'agent-advertise'],
-      problem: ({ redisUrl, clusterSecret, clusterSecretFile, relayAdvertise, agentAdvertise }, name) => {
+      keys: [
+        'redis-url',
+        'cluster-secret',
+        'cluster-secret-file',
+        'relay-advertise',
+        'agent-advertise',
+        'edge-advertise',
+      ],
+      problem: (
+        { redisUrl, clusterSecret, clusterSecretFile, relayAdvertise, agentAdvertise, edgeAdvertise },
+        name,
+      ) => {
         const isSecretGiven = clusterSecret !== undefined || clusterSecretFile !== undefined;
         if (redisUrl !== undefined) {
           if (clusterSecret !== undefined && clusterSecretFile !== undefined) {
@@ -269,45 +266,18 @@ export const CORE_SCHEMA = defineSchema({
           return isSecretGiven ? undefined : `${name('redis-url')} needs cluster-secret-file (or cluster-secret) too`;
         }
         if (isSecretGiven) return 'a cluster secret has no effect without redis-url: give that too';
-        if (relayAdvertise === undefined && agentAdvertise === undefined) return undefined;
-        const useless = relayAdvertise === undefined ? 'agent-advertise' : 'relay-advertise';
-        return `${name(useless)} has no effect without redis-url: give that too`;
+        const useless =
+          relayAdvertise !== undefined
+            ? 'relay-advertise'
+            : agentAdvertise !== undefined
+              ? 'agent-advertise'
+              : edgeAdvertise !== undefined
+                ? 'edge-advertise'
+                : undefined;
+        return useless === undefined ? undefined : `${name(useless)} has no effect without redis-url: give that too`;
       },
     },
-    {
-      keys: [
-        'redis-url',
-        'redis-password-file',
-        'redis-sentinel-password',
-        'redis-sentinel-password-file',
-        'redis-ca-cert',
-      ],
-      problem: (
-        { redisUrl: address, redisPasswordFile, redisSentinelPassword, redisSentinelPasswordFile, redisCaCert },
-        name,
-      ) => {
-        if (redisPasswordFile !== undefined) {
-          if (address === undefined)
-            return `${name('redis-password-file')} has no effect without redis-url: give that too`;
-          if (hasRedisPassword(address)) {
-            return `${name('redis-password-file')} and a password in ${name('redis-url')} exclude each other: keep one`;
-          }
-        }
-        if (redisSentinelPassword !== undefined && redisSentinelPasswordFile !== undefined) {
-          return `${name('redis-sentinel-password')} and ${name('redis-sentinel-password-file')} exclude each other: keep one`;
-        }
-        const isForSentinels = redisSentinelPassword !== undefined || redisSentinelPasswordFile !== undefined;
-        if (isForSentinels && !/^rediss?\+sentinel:/.test(address ?? '')) {
-          const useless =
-            redisSentinelPassword === undefined ? 'redis-sentinel-password-file' : 'redis-sentinel-password';
-          return `${name(useless)} has an effect only with a redis-url that starts with redis+sentinel: or rediss+sentinel:`;
-        }
-        if (redisCaCert !== undefined && address?.startsWith('rediss') !== true) {
-          return `${name('redis-ca-cert')} has an effect only with TLS: give a redis-url that starts with rediss`;
-        }
-        return undefined;
-      },
-    },
+    { keys: REDIS_KEYS, problem: redisProblem },
     {
       keys: ['agent-tls-cert', 'agent-tls-key'],
       problem: ({ agentTlsCert, agentTlsKey }, name) => {

@@ -66,6 +66,20 @@ export function formatAddress(address: Address): string {
   return `${address.host.includes(':') ? `[${address.host}]` : address.host}:${address.port}`;
 }
 
+/** A host to connect to: a name, also with underscores, or an IP address without brackets. */
+export function peerName(): ValueType<string> {
+  const expects = 'a host name or an IP address, without a port';
+  return valueType({
+    placeholder: '<host>',
+    expects,
+    decode: (raw) => {
+      const address = typeof raw === 'string' ? parseTarget(raw, 1) : undefined;
+      return address?.port === 1 ? address.host : new Refusal(`${quote(raw)} is not ${expects}`);
+    },
+    encode: (value) => value,
+  });
+}
+
 /** A host name in lower case; an internationalised one becomes its ASCII form (RFC 5891). */
 export function hostName(): ValueType<string> {
   return valueType({

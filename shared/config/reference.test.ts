@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { AGENT_SCHEMA } from './agent-options.ts';
 import { CORE_SCHEMA } from './core-options.ts';
+import { EDGE_SYNC_SCHEMA } from './edge-sync-options.ts';
 import { gather, load } from './load.ts';
 import type { OptionMap } from './option.ts';
 import { exampleFile, referencePage } from './reference.ts';
@@ -28,7 +29,14 @@ test('the example of the agent comes to exactly the defaults', () => {
   );
 });
 
-for (const schema of [CORE_SCHEMA, AGENT_SCHEMA]) {
+test('the example of edge-sync comes to exactly the defaults', () => {
+  const flags = { 'redis-url': 'redis://r' };
+  withExample(EDGE_SYNC_SCHEMA, (file) =>
+    assert.deepEqual(load(EDGE_SYNC_SCHEMA, { flags, file }), load(EDGE_SYNC_SCHEMA, { flags })),
+  );
+});
+
+for (const schema of [CORE_SCHEMA, AGENT_SCHEMA, EDGE_SYNC_SCHEMA]) {
   test(`every option of the ${schema.service} has help, and an environment name that no other has`, () => {
     const entries = Object.entries<{ readonly help: string }>(schema.options);
     const names = new Set(entries.map(([key]) => envName(String(schema.envPrefix), key)));

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { AGENT_SCHEMA } from './agent-options.ts';
 import { CORE_SCHEMA } from './core-options.ts';
+import { EDGE_SYNC_SCHEMA } from './edge-sync-options.ts';
 import { defaultText, type Option, type OptionMap } from './option.ts';
 import { envName, type Schema } from './schema.ts';
 
@@ -16,7 +17,7 @@ export function referencePage(): string {
     '',
     'Each option is a flag (`--max-connections 200`), an environment variable (`TUNNEL_MAX_CONNECTIONS=200`) and a key',
     'of a JSON or YAML file (`max-connections: 200`). Flags win over the environment, the environment over the file. The',
-    'file is named by `--config`, or by `TUNNEL_CONFIG` or `AGENT_CONFIG`. A switch is `--tls` or `--no-tls` as a flag,',
+    'file is named by `--config`, or by `TUNNEL_CONFIG`, `AGENT_CONFIG` or `EDGE_CONFIG`. A switch is `--tls` or `--no-tls` as a flag,',
     '`true` or `false` elsewhere. Unknown keys, and unknown variables with the prefix of the service, are refused; an',
     'empty variable counts as not set. `culvert config check FILE` tells what a file and the environment come to.',
     '',
@@ -25,6 +26,8 @@ export function referencePage(): string {
     ...servicePage('Core', '`culvert server` and `culvert up`', CORE_SCHEMA),
     '',
     ...servicePage('Agent', '`culvert agent` and `culvert http`', AGENT_SCHEMA),
+    '',
+    ...servicePage('Edge sync', '`culvert edge-sync`', EDGE_SYNC_SCHEMA),
   ].join('\n')}\n`;
 }
 

@@ -14,7 +14,8 @@ const MAX_CONNECTIONS = 64;
 const HEADERS_TIMEOUT = 5_000;
 
 /**
- * Serves `GET /metrics` (Prometheus text format 0.0.4) and `GET /health/live`; everything else is 404.
+ * Serves `GET /metrics` (Prometheus text format 0.0.4), `GET /health/live` and, where `isReady` is given, `GET /health/ready`
+ * (200 or 503); everything else is 404.
  * @param address `host` '' listens on all addresses, `port` 0 takes a free one.
  * @param isReady where given, `GET /health/ready` answers 200 or 503 as it says.
  * @throws CulvertError `invalid_config` when it cannot listen there.

@@ -66,6 +66,14 @@ export interface Route {
   readonly endpoints: readonly Endpoint[];
 }
 
+/** A node's ports as a balancer in front of the cluster sees them: plain HTTP of visitors, TLS of agents, health checks. */
+export interface EdgeAddress {
+  readonly host: string;
+  readonly publicPort: number;
+  readonly agentPort: number;
+  readonly healthPort: number;
+}
+
 /** What a node tells the others of itself. */
 export interface NodeInfo {
   readonly nodeId: NodeId;
@@ -75,6 +83,8 @@ export interface NodeInfo {
   readonly agentAddr: string;
   /** Name for SNI when agents reach it through a shared address. */
   readonly serverName?: string;
+  /** Where a balancer in front of the cluster reaches it. Undefined: it cannot stand behind one. */
+  readonly edge?: EdgeAddress;
   readonly version: string;
   /** Milliseconds since the Unix epoch. */
   readonly startedAt: number;
@@ -87,18 +97,8 @@ export interface NodeRecord extends NodeInfo {
 }
 
 export type RegistryEvent =
-  /**
-   * `route` is what `lookup` gives from now on, `before` what it gave until now: endpoints of nodes that are gone are not in
-   * them. `before` is absent too for a name that found no room in the replica.
-   */
-  | {
-      readonly type: 'route';
-      readonly name: string;
-      readonly route: Route | undefined;
-      readonly before: Route | undefined;
-    }
-  /** `sessions` has this session from now on, or not any more. One that is replaced by a newer epoch makes one event. */
-  | { readonly type: 'session'; readonly session: SessionRecord; readonly isOpen: boolean }
+  /** `route` is what `lookup` gives from now on: endpoints of nodes that are gone are not in it. */
+  | { readonly type: 'route'; readonly name: string; readonly route: Route | undefined }
   | { readonly type: 'session-replaced'; readonly session: SessionRef; readonly nodeId: NodeId }
   /** A node joined, changed its state or addresses, or is gone. A new count of sessions alone makes no event. */
   | { readonly type: 'node'; readonly nodeId: NodeId; readonly node: NodeRecord | undefined };
@@ -137,18 +137,6 @@ export interface Registry {
    * @throws CulvertError `registry_unavailable` when the store had to be asked and cannot be reached.
    */
   find(name: string): Promise<Route | undefined>;
-
-  /**
-   * All that `lookup` knows, in no order, from the replica: no I/O. May be walked with pauses; what changes meanwhile is seen or
-   * not.
-   */
-  routes(): Iterable<Route>;
-
-  /** The live sessions, as `routes`. Those of nodes that are gone are not among them. */
-  sessions(): Iterable<SessionRecord>;
-
-  /** Whether `routes` has every tunnel of the cluster: false when the replica is full. */
-  readonly isComplete: boolean;
 
   byAgent(agentId: string): Promise<SessionRecord[]>;
   byAccount(accountId: string): Promise<Route[]>;

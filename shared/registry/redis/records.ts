@@ -49,6 +49,9 @@ const StoredNode = z.object({
   relayAddr: z.string(),
   agentAddr: z.string(),
   serverName: z.string().optional(),
+  edge: z
+    .object({ host: z.string(), publicPort: z.number(), agentPort: z.number(), healthPort: z.number() })
+    .optional(),
   version: z.string(),
   startedAt: z.number(),
   state: z.enum(['up', 'draining']),
@@ -84,8 +87,13 @@ export function parseLease(id: string, json: string): LeaseRecord {
 }
 
 function parseNode(id: NodeId, json: string): NodeRecord {
-  const { serverName, ...rest } = StoredNode.parse(JSON.parse(json));
-  return { nodeId: id, ...rest, ...(serverName === undefined ? {} : { serverName }) };
+  const { serverName, edge, ...rest } = StoredNode.parse(JSON.parse(json));
+  return {
+    nodeId: id,
+    ...rest,
+    ...(serverName === undefined ? {} : { serverName }),
+    ...(edge === undefined ? {} : { edge }),
+  };
 }
 
 export function nodeJson({ nodeId: _, ...rest }: NodeRecord): string {

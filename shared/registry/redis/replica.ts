@@ -1,8 +1,7 @@
 import type { EventFeed } from '../event-feed.ts';
-import type { NodeId, RegistryEvent, Route, SessionRef } from '../registry.ts';
+import type { NodeId, RegistryEvent, Route, SessionId, SessionRef } from '../registry.ts';
 import { SHARDS, shardOf } from './keys.ts';
-import { routeOf, type StoredRoute } from './records.ts';
-import { ReplicaSessions } from './replica-sessions.ts';
+import { routeOf, type StoredRoute, type StoredSession } from './records.ts';
 
 /** One life of a node's process as far as Redis knows. Endpoints and sessions live as long as it does. */
 interface Owner {
@@ -17,6 +16,11 @@ interface Entry {
   readonly owners: readonly Owner[];
 }
 
+export interface ReplicaSession extends SessionRef {
+  readonly accountId: string;
+  readonly by: string;
+}
+
 /**
  * The node's copy of the routes. `lookup` reads one map that holds ready answers: endpoints of dead nodes are taken out when
  * a node dies, not when somebody asks.
@@ -24,9 +28,9 @@ interface Entry {
 export class Replica {
   readonly #feed: EventFeed<RegistryEvent>;
   readonly #limit: number;
-  readonly sessions: ReplicaSessions;
   readonly #visible = new Map<string, Route>();
   readonly #entries: readonly Map<string, Entry>[] = Array.from({ length: SHARDS }, () => new Map());
+  readonly #sessions: readonly Map<SessionId, ReplicaSession>[] = Array.from({ length: SHARDS }, () => new Map());
   readonly #owners = new Map<string, Owner>();
   /** The lowest incarnation of each node that may still be alive. Infinity once the node is gone. */
   readonly #aliveFrom = new Map<string, number>();
@@ -39,12 +43,6 @@ export class Replica {
   constructor(feed: EventFeed<RegistryEvent>, limit: number) {
     this.#feed = feed;
     this.#limit = limit;
-    this.sessions = new ReplicaSessions(feed, (by, incarnation) => incarnation >= (this.#aliveFrom.get(by) ?? 0));
-  }
-
-  /** The routes that `lookup` gives. */
-  routes(): Iterable<Route> {
-    return this.#visible.values();
   }
 
   lookup(name: string): Route | undefined {
@@ -55,17 +53,22 @@ export class Replica {
     return !this.#incomplete.has(shard);
   }
 
-  get isAllComplete(): boolean {
-    return this.#incomplete.size === 0;
-  }
-
   stats(): { readonly tunnels: number; readonly endpoints: number; readonly sessions: number } {
-    return { tunnels: this.#visible.size, endpoints: this.#endpoints, sessions: this.sessions.size };
+    const sessions = this.#sessions.reduce((sum, { size }) => sum + size, 0);
+    return { tunnels: this.#visible.size, endpoints: this.#endpoints, sessions };
   }
 
-  /** Node ids that endpoints or sessions name. */
+  session(shard: number, id: SessionId): ReplicaSession | undefined {
+    return this.#sessions[shard]?.get(id);
+  }
+
+  /** Node ids that endpoints name. */
   owningNodes(): Set<string> {
-    return new Set([...Array.from(this.#owners.values(), ({ nodeId }) => nodeId), ...this.sessions.owners()]);
+    return new Set(Array.from(this.#owners.values(), ({ nodeId }) => nodeId));
+  }
+
+  sessionsBy(nodeId: string): ReplicaSession[] {
+    return this.#sessions.flatMap((shard) => [...shard.values()].filter(({ by }) => by === nodeId));
   }
 
   endpointsBy(nodeId: string): { name: string; session: SessionRef }[] {
@@ -96,7 +99,7 @@ export class Replica {
     const before = entries?.get(name);
     if (entries === undefined || (before === undefined && stored === undefined)) {
       // Of a name that found no room the listeners hear all the same.
-      if (this.#incomplete.has(shard)) this.#feed.publish({ type: 'route', name, route: undefined, before: undefined });
+      if (this.#incomplete.has(shard)) this.#feed.publish({ type: 'route', name, route: undefined });
       return;
     }
     if (stored === undefined) {
@@ -108,7 +111,7 @@ export class Replica {
     }
     if (before === undefined && this.#size >= this.#limit) {
       this.#incomplete.add(shard);
-      this.#feed.publish({ type: 'route', name, route: this.visible(name, stored), before: undefined });
+      this.#feed.publish({ type: 'route', name, route: this.visible(name, stored) });
       return;
     }
     if (before === undefined) this.#size += 1;
@@ -136,6 +139,17 @@ export class Replica {
     }
   }
 
+  setSession(shard: number, id: SessionId, stored: StoredSession | undefined): void {
+    const sessions = this.#sessions[shard];
+    if (stored === undefined || stored.x === 1) sessions?.delete(id);
+    else sessions?.set(id, { id, epoch: stored.p, accountId: stored.a, by: stored.b });
+  }
+
+  replaceSessions(shard: number, stored: ReadonlyMap<SessionId, StoredSession>, keep: boolean): void {
+    if (!keep) this.#sessions[shard]?.clear();
+    for (const [id, session] of stored) this.setSession(shard, id, session);
+  }
+
   /** @param from the lowest incarnation of the node that is alive; Infinity for none */
   setAlive(nodeId: NodeId | string, from: number): void {
     if ((this.#aliveFrom.get(nodeId) ?? 0) === from) return;
@@ -146,7 +160,6 @@ export class Replica {
       owner.alive = alive;
       for (const name of owner.names) this.#refresh(name);
     }
-    this.sessions.refresh(nodeId);
     // An absent node is told from a dead one by its owners alone, so nothing is remembered of nodes that left no trace.
     if (from === Number.POSITIVE_INFINITY && !this.owningNodes().has(nodeId)) this.#aliveFrom.delete(nodeId);
   }
@@ -162,11 +175,10 @@ export class Replica {
   }
 
   #show(name: string, route: Route | undefined): void {
-    const before = this.#visible.get(name);
-    this.#endpoints += (route?.endpoints.length ?? 0) - (before?.endpoints.length ?? 0);
+    this.#endpoints += (route?.endpoints.length ?? 0) - (this.#visible.get(name)?.endpoints.length ?? 0);
     if (route === undefined) this.#visible.delete(name);
     else this.#visible.set(name, route);
-    this.#feed.publish({ type: 'route', name, route, before });
+    this.#feed.publish({ type: 'route', name, route });
   }
 
   #owner(nodeId: string, incarnation: number): Owner {
