@@ -42,11 +42,26 @@ test("the core's own variables give key, issuer and audience, and a flag for the
   await verify(await createToken({ ...WHO, secret: SECRET }, env));
 });
 
+test('a token for the API has a role and an audience of its own, and perhaps an account and a name', async () => {
+  const env = { TUNNEL_JWT_SECRET: SECRET, TUNNEL_JWT_AUDIENCE: 'agents' };
+  const plain = (await verify(await createToken({ role: 'viewer' }, env))).payload;
+  assert.deepEqual([plain['role'], plain.aud, plain['account_id']], ['viewer', 'culvert-api', undefined]);
+  const flags = { role: 'operator', 'account-id': 'acme', subject: 'Ann' };
+  const { payload } = await verify(await createToken(flags, env));
+  assert.deepEqual([payload['role'], payload['account_id'], payload.sub], ['operator', 'acme', 'Ann']);
+  assert.equal('agent_id' in payload, false);
+});
+
 for (const [name, flags, env, expected] of [
   ['without a key', WHO, {}, /^no key to sign with: give --secret-file/],
   ['with an empty key in the environment', WHO, { TUNNEL_JWT_SECRET: '' }, /^no key to sign with/],
   ['with a short key', { ...WHO, secret: 'hunter2' }, {}, /^--secret: has 7 bytes/],
-  ['for nobody', { 'account-id': 'acme', secret: SECRET }, {}, /^agent-id is missing: give --agent-id <id>$/],
+  ['for nobody', { 'account-id': 'acme', secret: SECRET }, {}, /^agent-id is required: give --agent-id <id>/],
+  ['for an agent of no account', { 'agent-id': 'a1', secret: SECRET }, {}, /^account-id is required/],
+  ['for an agent and the API at once', { ...WHO, role: 'viewer', secret: SECRET }, {}, /^--agent-id is for tokens of/],
+  ['for an unknown role', { role: 'root', secret: SECRET }, {}, /^--role: "root" is not one of viewer, operator/],
+  ['for an agent with the audience of the API', { ...WHO, audience: 'culvert-api', secret: SECRET }, {}, /^--audience/],
+  ['for an agent with a name for people', { ...WHO, subject: 'Ann', secret: SECRET }, {}, /only with --role$/],
   [
     'for an id that would read as a path',
     { ...WHO, 'agent-id': 'a/b', secret: SECRET },

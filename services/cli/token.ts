@@ -4,15 +4,37 @@ import { load } from '../../shared/config/load.ts';
 import { tunnelNamePattern } from '../../shared/config/net-values.ts';
 import { type Environment, option } from '../../shared/config/option.ts';
 import { defineSchema } from '../../shared/config/schema.ts';
-import { duration, integer, listOf, secretFile, secretText, text } from '../../shared/config/values.ts';
+import { duration, integer, listOf, oneOf, secretFile, secretText, text } from '../../shared/config/values.ts';
+import { ROLES } from '../../shared/control/principal.ts';
+import { API_AUDIENCE } from '../../shared/tokens/claims.ts';
 
-/** `culvert token create`: makes the token of an agent. */
+const FOR_AGENTS = ['agent-id', 'names', 'max-tunnels', 'max-connections'] as const;
+
+/** `culvert token create`: makes a token for an agent, or with `role` one for the API. */
 export const TOKEN_SCHEMA = defineSchema({
   service: 'token create',
   envPrefix: undefined,
   options: {
-    'agent-id': option({ type: identifier(), required: true, help: 'Agent that the token is for.' }),
-    'account-id': option({ type: identifier(), required: true, help: 'Account that owns what the agent registers.' }),
+    'agent-id': option({
+      type: identifier(),
+      unset: 'required, unless role is given',
+      help: 'Agent that the token is for.',
+    }),
+    'account-id': option({
+      type: identifier(),
+      unset: 'required for an agent; with role: every account',
+      help: 'Account that owns what the agent registers; with role, the only account that the token shows.',
+    }),
+    role: option({
+      type: oneOf(ROLES),
+      unset: 'a token for an agent',
+      help: 'Makes a token for the API (culvert status, dashboard): viewer reads, operator also drains and kicks, admin does everything.',
+    }),
+    subject: option({
+      type: text('<name>', 'a name of up to 128 characters', /^.{1,128}$/),
+      unset: 'no name',
+      help: 'With role: who the token is for, as logs tell it.',
+    }),
     expires: option({ type: duration('1s', '3650d'), default: '30d', help: 'Time until the token expires.' }),
     names: option({
       type: listOf(tunnelNamePattern(), '<name,…>'),
@@ -53,6 +75,23 @@ export const TOKEN_SCHEMA = defineSchema({
   },
   checks: [
     {
+      keys: ['role', 'agent-id', 'account-id', 'names', 'max-tunnels', 'max-connections', 'subject', 'audience'],
+      problem: (values, name) => {
+        if (values.role === undefined) {
+          if (values.agentId === undefined) return 'agent-id is required: give --agent-id <id>, or --role for the API';
+          if (values.accountId === undefined) return 'account-id is required: give --account-id <id>';
+          if (values.subject !== undefined) return `${name('subject')} has an effect only with --role`;
+          return values.audience === API_AUDIENCE
+            ? `${name('audience')}: ${API_AUDIENCE} is that of the API`
+            : undefined;
+        }
+        const { agentId, names, maxTunnels, maxConnections } = values;
+        const forAgents = { 'agent-id': agentId, names, 'max-tunnels': maxTunnels, 'max-connections': maxConnections };
+        const useless = FOR_AGENTS.find((key) => forAgents[key] !== undefined);
+        return useless === undefined ? undefined : `${name(useless)} is for tokens of agents: leave it out with --role`;
+      },
+    },
+    {
       keys: ['secret', 'secret-file'],
       problem: ({ secret, secretFile }, name) => {
         if (secret === undefined && secretFile === undefined) {
@@ -67,8 +106,8 @@ export const TOKEN_SCHEMA = defineSchema({
 });
 
 /**
- * A JWT signed with HS256: `agent_id`, `account_id`, `iat`, `exp`, and where given `names`, `max_tunnels`,
- * `max_connections`, `iss`, `aud`.
+ * A JWT signed with HS256. For an agent: `agent_id`, `account_id`, `iat`, `exp`, and where given `names`, `max_tunnels`,
+ * `max_connections`, `iss`, `aud`. For the API: `role`, `aud`, `iat`, `exp`, and where given `account_id`, `sub`, `iss`.
  * @param now milliseconds since the Unix epoch.
  * @throws ConfigError `invalid_config`.
  */
@@ -80,8 +119,9 @@ export async function createToken(
   const values = load(TOKEN_SCHEMA, { flags, fallbacks: [environmentFallback(flags, env)] });
   const issuedAt = Math.floor(now / 1000);
   const jwt = new SignJWT({
-    agent_id: values.agentId,
-    account_id: values.accountId,
+    ...(values.role === undefined ? {} : { role: values.role }),
+    ...(values.agentId === undefined ? {} : { agent_id: values.agentId }),
+    ...(values.accountId === undefined ? {} : { account_id: values.accountId }),
     ...(values.names === undefined ? {} : { names: [...values.names] }),
     ...(values.maxTunnels === undefined ? {} : { max_tunnels: values.maxTunnels }),
     ...(values.maxConnections === undefined ? {} : { max_connections: values.maxConnections }),
@@ -90,7 +130,10 @@ export async function createToken(
     .setIssuedAt(issuedAt)
     .setExpirationTime(issuedAt + Math.ceil(values.expires / 1000));
   if (values.issuer !== undefined) jwt.setIssuer(values.issuer);
-  if (values.audience !== undefined) jwt.setAudience(values.audience);
+  if (values.subject !== undefined) jwt.setSubject(values.subject);
+  // The variable with the agents' audience may be set for the core beside this: a token for the API has its own.
+  const audience = values.role === undefined ? values.audience : API_AUDIENCE;
+  if (audience !== undefined) jwt.setAudience(audience);
   return jwt.sign(new TextEncoder().encode(values.secret ?? values.secretFile?.content));
 }
 

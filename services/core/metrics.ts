@@ -110,8 +110,8 @@ export class CoreMetrics {
       requests: STATUS_CLASSES.reduce((sum, _, series) => sum + this.#requests.value(series), 0),
       errors: this.#requests.value(SERVER_ERRORS),
       relayed: this.#relayed.value(),
-      bytes_in: this.#bytes.value(0),
-      bytes_out: this.#bytes.value(1),
+      bytesIn: this.#bytes.value(0),
+      bytesOut: this.#bytes.value(1),
     };
   }
 

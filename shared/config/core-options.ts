@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { API_AUDIENCE } from '../tokens/claims.ts';
 import { defaultStateDir, identifier, loggingOptions, MIN_HS256_SECRET_BYTES, SHORT_SECRET } from './common-options.ts';
 import { cidr, hostName, listenAddress, peerName, targetAddress, url, urlTemplate } from './net-values.ts';
 import { group, option } from './option.ts';
@@ -244,6 +245,13 @@ export const CORE_SCHEMA = defineSchema({
         }
         return given.length > 1 ? `${given.join(' and ')} exclude each other: keep one` : undefined;
       },
+    },
+    {
+      keys: ['jwt-audience'],
+      problem: ({ jwtAudience }, name) =>
+        jwtAudience === API_AUDIENCE
+          ? `${name('jwt-audience')}: ${API_AUDIENCE} is the audience of tokens for the API: choose another for agents`
+          : undefined,
     },
     {
       keys: [

@@ -19,8 +19,8 @@ const SessionRef = z.object({ id: sessionId, epoch: z.int().min(0) });
 /** Whose sessions: exactly one, all of an agent, or all of an account. */
 const Whose = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('session'), session: SessionRef }),
-  z.object({ kind: z.literal('agent'), agent_id: id, account_id: id }),
-  z.object({ kind: z.literal('account'), account_id: id }),
+  z.object({ kind: z.literal('agent'), agentId: id, accountId: id }),
+  z.object({ kind: z.literal('account'), accountId: id }),
 ]);
 
 const DrainState = z.object({ draining: z.boolean(), sessions: Count });
@@ -44,9 +44,9 @@ export const CALLS = {
   },
   /**
    * Takes the node out of use while it runs on (services/core/drain.ts). Answered when the others know and the agents have been
-   * told, not when they are gone. `deadline_ms`: for streams on their sessions; without it the node's drain-timeout.
+   * told, not when they are gone. `deadline`: for streams on their sessions; without it the node's drain-timeout.
    */
-  drain: { arguments: z.object({ deadline_ms: z.int().min(0).max(86_400_000).optional() }), answer: DrainState },
+  drain: { arguments: z.object({ deadline: z.int().min(0).max(86_400_000).optional() }), answer: DrainState },
   undrain: { arguments: z.object({}), answer: DrainState },
 } as const satisfies Record<string, { readonly arguments: z.ZodType; readonly answer: z.ZodType }>;
 

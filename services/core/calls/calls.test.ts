@@ -21,12 +21,12 @@ const log = createLogger({ level: 'silent', name: 'test' });
 const [A, B] = ['a' as NodeId, 'b' as NodeId];
 
 const FIGURES: NodeFigures = {
-  ...{ node_id: 'b', version: '1', started_at: 1, ready: true, checks: { serving: true }, draining: false },
-  ...{ sessions: 1, visitors: 2, streams: 3, cpu: 0.5, latency_ms: null, links: [] },
-  rates: { requests: 1.5, errors: 0, relayed: 0, bytes_in: 0, bytes_out: 0 },
-  totals: { requests: 9, errors: 0, relayed: 0, bytes_in: 0, bytes_out: 0 },
-  event_loop_lag_ms: { p50: 0, p99: 0, max: 0 },
-  memory: { rss: 1, heap_used: 1, buffered: 0 },
+  ...{ nodeId: 'b', version: '1', startedAt: 1, ready: true, checks: { serving: true }, draining: false },
+  ...{ sessions: 1, visitors: 2, streams: 3, cpu: 0.5, latency: null, links: [] },
+  rates: { requests: 1.5, errors: 0, relayed: 0, bytesIn: 0, bytesOut: 0 },
+  totals: { requests: 9, errors: 0, relayed: 0, bytesIn: 0, bytesOut: 0 },
+  eventLoopLag: { p50: 0, p99: 0, max: 0 },
+  memory: { rss: 1, heapUsed: 1, buffered: 0 },
   registry: { available: true, problem: null, tunnels: 0, endpoints: 0, sessions: 0 },
 };
 
@@ -34,8 +34,8 @@ const HANDLERS: CallHandlers = {
   inspect: () => FIGURES,
   sessions: ({ ids }) => ({
     sessions: ids.map((id) => ({
-      ...{ id, epoch: 1, remote_address: '::1', version: 'x'.repeat(300), draining: false, round_trip_ms: null },
-      ...{ streams: 0, requests: 0, bytes_in: 0, bytes_out: 0 },
+      ...{ id, epoch: 1, remoteAddress: '::1', version: 'x'.repeat(300), draining: false, roundTrip: null },
+      ...{ streams: 0, requests: 0, bytesIn: 0, bytesOut: 0 },
     })),
   }),
   kick: () => ({ sessions: 0 }),
@@ -73,7 +73,7 @@ async function twoNodes(t: TestContext, handlers: Partial<CallHandlers> = {}) {
   await until('the link is up', () => links.upstream(B)?.available === true);
   const link = links.upstream(B);
   assert.ok(link !== undefined);
-  const own = new CallServer({ ...HANDLERS, inspect: () => ({ ...FIGURES, node_id: 'a' }) }, log);
+  const own = new CallServer({ ...HANDLERS, inspect: () => ({ ...FIGURES, nodeId: 'a' }) }, log);
   return { calls: new NodeCalls(A, own, (node) => links.upstream(node)), link, listener, proxy, requests };
 }
 
@@ -90,7 +90,7 @@ describe('a call between nodes', () => {
   test('is answered by the node that it is for, this one or another', async (t) => {
     const { calls } = await twoNodes(t);
     assert.deepEqual(await calls.call(B, 'inspect', {}), FIGURES);
-    assert.equal((await calls.call(A, 'inspect', {})).node_id, 'a');
+    assert.equal((await calls.call(A, 'inspect', {})).nodeId, 'a');
   });
 
   test('brings answers that are larger than a window whole', async (t) => {
@@ -113,7 +113,7 @@ describe('a call between nodes', () => {
         throw new Error('a password');
       },
     });
-    const whose = { kind: 'account', account_id: 'acme' } as const;
+    const whose = { kind: 'account', accountId: 'acme' } as const;
     await assert.rejects(
       calls.call(B, 'kick', { whose, code: 'kicked', reason: '' }),
       failsWith('not_found', /^no such session$/),
@@ -123,14 +123,14 @@ describe('a call between nodes', () => {
 
   test('is checked by the node that answers, whatever the caller lets through', async (t) => {
     const { calls } = await twoNodes(t, { kick: () => assert.fail('it was not checked') });
-    const whose = { kind: 'account', account_id: '' } as const;
+    const whose = { kind: 'account', accountId: '' } as const;
     await assert.rejects(
       calls.call(B, 'kick', { whose, code: 'kicked', reason: '' }),
-      failsWith('bad_request', /account_id/),
+      failsWith('bad_request', /accountId/),
     );
     const reason = 'x'.repeat(70_000);
     await assert.rejects(
-      calls.call(B, 'kick', { whose: { kind: 'account', account_id: 'acme' }, code: 'kicked', reason }),
+      calls.call(B, 'kick', { whose: { kind: 'account', accountId: 'acme' }, code: 'kicked', reason }),
       failsWith('body_too_large'),
     );
   });
@@ -148,7 +148,7 @@ describe('a call between nodes', () => {
     await assert.rejects(calls.call(B, 'inspect', {}, 50), failsWith('timeout', /node b .* 50 ms/));
     await until('the stream is over at both ends', () => link.load === 0 && listener.streams === 0);
     late.resolve(FIGURES);
-    assert.equal((await calls.call(B, 'inspect', {})).node_id, 'b');
+    assert.equal((await calls.call(B, 'inspect', {})).nodeId, 'b');
   });
 
   test('to a node that fell silent, or is gone, does not wait for longer than its deadline', async (t) => {
@@ -175,7 +175,7 @@ describe('a call between nodes', () => {
     await assert.rejects(calls.call(B, 'inspect', {}), failsWith('overloaded'));
     gate.resolve(FIGURES);
     assert.equal((await Promise.all(many)).length, 32);
-    assert.equal((await calls.call(B, 'inspect', {})).node_id, 'b');
+    assert.equal((await calls.call(B, 'inspect', {})).nodeId, 'b');
   });
 });
 

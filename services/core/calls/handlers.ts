@@ -24,8 +24,8 @@ export function callHandlers({ table, drain, figures, log }: CallHandlerOptions)
       if (sessions.length > 0) log.warn({ whose, code, reason, sessions: sessions.length }, 'sessions were ended');
       return { sessions: sessions.length };
     },
-    drain: async ({ deadline_ms }) => {
-      await drain.start(deadline_ms);
+    drain: async ({ deadline }) => {
+      await drain.start(deadline);
       return { draining: drain.isDraining, sessions: table.size };
     },
     undrain: async () => {
@@ -48,6 +48,6 @@ function sessionsOf(table: SessionTable, whose: CallArguments<'kick'>['whose']):
     .all()
     .filter(
       ({ accountId, agentId }) =>
-        accountId === whose.account_id && (whose.kind === 'account' || agentId === whose.agent_id),
+        accountId === whose.accountId && (whose.kind === 'account' || agentId === whose.agentId),
     );
 }

@@ -27,9 +27,9 @@ export function nodeFigures(sources: FigureSources): NodeFigures {
   const problem = registry.unavailable();
   const { rss, heapUsed } = process.memoryUsage();
   return {
-    node_id: nodeId,
+    nodeId: nodeId,
     version: VERSION,
-    started_at: startedAt,
+    startedAt: startedAt,
     ready: readiness.ready,
     checks: { ...readiness.checks },
     draining,
@@ -38,12 +38,12 @@ export function nodeFigures(sources: FigureSources): NodeFigures {
     streams,
     ...recent,
     totals: sources.traffic.totals,
-    memory: { rss, heap_used: heapUsed, buffered: sources.buffered },
+    memory: { rss, heapUsed: heapUsed, buffered: sources.buffered },
     registry: { available: problem === undefined, problem: problem?.message ?? null, ...registry.stats() },
     links: links.map((link) => ({
-      node_id: link.nodeId,
+      nodeId: link.nodeId,
       up: link.up,
-      round_trip_ms: link.up ? (link.roundTrip ?? null) : null,
+      roundTrip: link.up ? (link.roundTrip ?? null) : null,
       streams: link.streams,
     })),
   };

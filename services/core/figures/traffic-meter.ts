@@ -23,7 +23,7 @@ const INTERVAL = 5000;
 const LAG_RESOLUTION = 20;
 const NANOSECONDS = 1e6;
 
-export type RecentFigures = Pick<NodeFigures, 'rates' | 'latency_ms' | 'event_loop_lag_ms' | 'cpu'>;
+export type RecentFigures = Pick<NodeFigures, 'rates' | 'latency' | 'eventLoopLag' | 'cpu'>;
 
 /** Turns counts since the start into what the node does now. Costs a few microseconds each 5 s. */
 export class TrafficMeter {
@@ -32,7 +32,7 @@ export class TrafficMeter {
   readonly #lag = monitorEventLoopDelay({ resolution: LAG_RESOLUTION });
   #before: Sample;
   #last: Sample;
-  #lagBefore: NodeFigures['event_loop_lag_ms'] | undefined;
+  #lagBefore: NodeFigures['eventLoopLag'] | undefined;
 
   constructor(source: TrafficSource) {
     this.#source = source;
@@ -51,8 +51,8 @@ export class TrafficMeter {
       requests: perSecond('requests'),
       errors: perSecond('errors'),
       relayed: perSecond('relayed'),
-      bytes_in: perSecond('bytes_in'),
-      bytes_out: perSecond('bytes_out'),
+      bytesIn: perSecond('bytesIn'),
+      bytesOut: perSecond('bytesOut'),
     };
     const counts = now.counts.map((count, bucket) => count - (this.#before.counts[bucket] ?? 0));
     const { bounds } = this.#source.durations;
@@ -60,8 +60,8 @@ export class TrafficMeter {
     const isBusy = counts.some((count) => count > 0);
     return {
       rates,
-      latency_ms: isBusy ? { p50: milliseconds(0.5), p95: milliseconds(0.95), p99: milliseconds(0.99) } : null,
-      event_loop_lag_ms: worse(this.#lagBefore, lagOf(this.#lag)),
+      latency: isBusy ? { p50: milliseconds(0.5), p95: milliseconds(0.95), p99: milliseconds(0.99) } : null,
+      eventLoopLag: worse(this.#lagBefore, lagOf(this.#lag)),
       cpu: (now.cpu - this.#before.cpu) / 1e6 / seconds,
     };
   }
@@ -85,7 +85,7 @@ export class TrafficMeter {
   }
 }
 
-type Lag = NodeFigures['event_loop_lag_ms'];
+type Lag = NodeFigures['eventLoopLag'];
 
 /** The histogram has the time between two of its timers, which is their period when nothing is late. */
 function lagOf(histogram: ReturnType<typeof monitorEventLoopDelay>): Lag {

@@ -234,10 +234,10 @@ describe('an agent session', () => {
     const figures = held?.figures;
     assert.ok(figures !== undefined);
     assert.deepEqual(
-      [figures.remote_address, figures.version, figures.draining, figures.streams, figures.requests],
+      [figures.remoteAddress, figures.version, figures.draining, figures.streams, figures.requests],
       ['127.0.0.1', '9.8.7', false, 0, 1],
     );
-    assert.ok(figures.bytes_in > 100 && figures.bytes_out > 100, JSON.stringify(figures));
+    assert.ok(figures.bytesIn > 100 && figures.bytesOut > 100, JSON.stringify(figures));
     peer.core.close('kicked', 'for a test');
     await peer.until(() => peer.events.length > 0);
     assert.match(peer.events.join(), /closed kicked.*for a test/);

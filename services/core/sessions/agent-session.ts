@@ -126,14 +126,14 @@ export class AgentSession implements HeldSession {
     return {
       id: this.#record.id,
       epoch: this.#record.epoch,
-      remote_address: this.remoteAddress,
+      remoteAddress: this.remoteAddress,
       version: this.#version,
       draining: this.#session.state !== 'open',
-      round_trip_ms: this.#session.measuredRoundTrip ?? null,
+      roundTrip: this.#session.measuredRoundTrip ?? null,
       streams: this.#session.load,
       requests: this.#session.opened,
-      bytes_in: bytesRead,
-      bytes_out: bytesWritten,
+      bytesIn: bytesRead,
+      bytesOut: bytesWritten,
     };
   }
 

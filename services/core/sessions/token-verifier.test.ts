@@ -5,7 +5,8 @@ import { createServer, type RequestListener } from 'node:http';
 import { describe, type TestContext, test } from 'node:test';
 import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT } from 'jose';
 import { CulvertError, type ErrorCode } from '../../../shared/errors/codes.ts';
-import { createTokenVerifier, type Identity, isNameAllowed, MAX_TOKEN_BYTES } from './token-verifier.ts';
+import { MAX_TOKEN_BYTES } from '../../../shared/tokens/jwt.ts';
+import { createTokenVerifier, type Identity, isNameAllowed } from './token-verifier.ts';
 
 const SECRET = 'test-secret-with-at-least-32-bytes!';
 const KEY = new TextEncoder().encode(SECRET);
@@ -65,6 +66,15 @@ function json(value: unknown): RequestListener {
 
 describe('a token signed with the secret', () => {
   const verifier = createTokenVerifier({ secret: SECRET });
+
+  test('is refused when it is for the API, whatever else it says', async () => {
+    for (const aud of ['culvert-api', ['agents', 'culvert-api']]) {
+      const token = await signed(claims({ aud, role: 'admin' }));
+      assert.match(await refusal(createTokenVerifier({ secret: SECRET }).verify(token)), /is for the API/);
+    }
+    const named = createTokenVerifier({ secret: SECRET }, { audience: 'agents' });
+    await refusal(named.verify(await signed(claims({ aud: ['agents', 'culvert-api'] }))));
+  });
 
   test('tells who the agent is and what it may do', async () => {
     const exp = now() + 60;
