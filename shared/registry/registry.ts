@@ -97,8 +97,18 @@ export interface NodeRecord extends NodeInfo {
 }
 
 export type RegistryEvent =
-  /** `route` is what `lookup` gives from now on: endpoints of nodes that are gone are not in it. */
-  | { readonly type: 'route'; readonly name: string; readonly route: Route | undefined }
+  /**
+   * `route` is what `lookup` gives from now on, `before` what it gave until now: endpoints of nodes that are gone are not in
+   * them. `before` is absent too for a name that found no room in the replica.
+   */
+  | {
+      readonly type: 'route';
+      readonly name: string;
+      readonly route: Route | undefined;
+      readonly before: Route | undefined;
+    }
+  /** `sessions` has this session from now on, or not any more. One that is replaced by a newer epoch makes one event. */
+  | { readonly type: 'session'; readonly session: SessionRecord; readonly isOpen: boolean }
   | { readonly type: 'session-replaced'; readonly session: SessionRef; readonly nodeId: NodeId }
   /** A node joined, changed its state or addresses, or is gone. A new count of sessions alone makes no event. */
   | { readonly type: 'node'; readonly nodeId: NodeId; readonly node: NodeRecord | undefined };
@@ -137,6 +147,18 @@ export interface Registry {
    * @throws CulvertError `registry_unavailable` when the store had to be asked and cannot be reached.
    */
   find(name: string): Promise<Route | undefined>;
+
+  /**
+   * All that `lookup` knows, in no order, from the replica: no I/O. May be walked with pauses; what changes meanwhile is seen or
+   * not.
+   */
+  routes(): Iterable<Route>;
+
+  /** The live sessions, as `routes`. Those of nodes that are gone are not among them. */
+  sessions(): Iterable<SessionRecord>;
+
+  /** Whether `routes` has every tunnel of the cluster: false when the replica is full. */
+  readonly isComplete: boolean;
 
   byAgent(agentId: string): Promise<SessionRecord[]>;
   byAccount(accountId: string): Promise<Route[]>;

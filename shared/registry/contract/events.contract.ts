@@ -37,13 +37,42 @@ export function eventContract(cluster: TestCluster): void {
       }
     });
 
-    test('carry the route that lookup gives from then on', async () => {
+    test('carry the route that lookup gives from then on, and what it gave before', async () => {
       const { events } = record(cluster.b);
       const session = await cluster.a.openSession(claim());
       const route = await cluster.a.register(session, tunnel('api'), PLENTY);
       await cluster.settled();
-      assert.deepEqual(events, [{ type: 'route', name: 'api', route }]);
       assert.deepEqual(cluster.b.lookup('api'), route);
+      const worse = await cluster.a.register(session, tunnel('api', { healthy: false }), PLENTY);
+      await cluster.a.unregister(session, 'api');
+      await cluster.settled();
+      assert.deepEqual(
+        events.filter(({ type }) => type === 'route'),
+        [
+          { type: 'route', name: 'api', route, before: undefined },
+          { type: 'route', name: 'api', route: worse, before: route },
+          { type: 'route', name: 'api', route: undefined, before: worse },
+        ],
+      );
+    });
+
+    test('tell each node of every session that opens and closes, once', async () => {
+      const seen = [record(cluster.a), record(cluster.b)];
+      const first = await cluster.a.openSession(claim());
+      const newer = await cluster.b.openSession(claim({ nodeId: NODE_B }));
+      await cluster.a.closeSession(first);
+      await cluster.b.closeSession(newer);
+      await cluster.settled();
+      for (const { events } of seen) {
+        assert.deepEqual(
+          events.filter(({ type }) => type === 'session'),
+          [
+            { type: 'session', session: first, isOpen: true },
+            { type: 'session', session: newer, isOpen: true },
+            { type: 'session', session: newer, isOpen: false },
+          ],
+        );
+      }
     });
 
     test('name the session that was replaced and its node, once', async () => {
@@ -96,7 +125,10 @@ export function eventContract(cluster: TestCluster): void {
       await cluster.a.register(await cluster.a.openSession(claim()), tunnel('api'), PLENTY);
       await cluster.settled();
       assert.equal(stopped.events.length, 0);
-      assert.equal(going.events.length, 1);
+      assert.deepEqual(
+        going.events.map(({ type }) => type),
+        ['session', 'route'],
+      );
     });
   });
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { claim, names, PLENTY, type TestCluster, tunnel, withCode } from './support.contract.ts';
+import { claim, NODE_B, names, PLENTY, type TestCluster, tunnel, withCode } from './support.contract.ts';
 
 /** Listing, counting, size, and the end. */
 export function readContract(cluster: TestCluster, manyTunnels: number): void {
@@ -15,6 +15,30 @@ export function readContract(cluster: TestCluster, manyTunnels: number): void {
     assert.deepEqual(await cluster.b.byAccount('acme'), [two]);
     assert.deepEqual(names(await cluster.a.byAccount('other')), ['three']);
     assert.deepEqual(await cluster.a.byAccount('nobody'), []);
+  });
+
+  test('routes and sessions give all that there is, on every node', async () => {
+    const mine = await cluster.a.openSession(claim());
+    const theirs = await cluster.b.openSession(claim({ accountId: 'other', agentId: 'agent-2', nodeId: NODE_B }));
+    const one = await cluster.a.register(mine, tunnel('one'), PLENTY);
+    const two = await cluster.b.register(theirs, tunnel('two.example'), PLENTY);
+    await cluster.settled();
+    const byId = (x: { id: string }, y: { id: string }): number => (x.id < y.id ? -1 : 1);
+    for (const registry of [cluster.a, cluster.b]) {
+      assert.equal(registry.isComplete, true);
+      assert.deepEqual([...registry.sessions()].sort(byId), [mine, theirs].sort(byId));
+      assert.deepEqual(
+        [...registry.routes()].sort((x, y) => (x.name < y.name ? -1 : 1)),
+        [one, two],
+      );
+    }
+    const newer = await cluster.a.openSession(claim());
+    await cluster.b.closeSession(theirs);
+    await cluster.settled();
+    for (const registry of [cluster.a, cluster.b]) {
+      assert.deepEqual([...registry.sessions()], [newer]);
+      assert.deepEqual(names([...registry.routes()]), ['one']);
+    }
   });
 
   test('stats count tunnels, endpoints and sessions', async () => {

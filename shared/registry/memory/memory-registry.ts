@@ -85,6 +85,7 @@ class MemoryRegistry implements Registry {
       const session = refOf(replaced.record);
       this.#feed.publish({ type: 'session-replaced', session, nodeId: replaced.record.nodeId });
     }
+    this.#feed.publish({ type: 'session', session: record, isOpen: true });
     return record;
   }
 
@@ -97,6 +98,7 @@ class MemoryRegistry implements Registry {
     this.#sessionsByAgent.remove(agentId, id);
     this.#sessionsByAccount.remove(accountId, id);
     for (const name of live.tunnels) this.#removeEndpoint(name, id);
+    this.#feed.publish({ type: 'session', session: live.record, isOpen: false });
   }
 
   async register(session: SessionRef, tunnel: TunnelClaim, maxTunnelsPerAccount: number): Promise<Route> {
@@ -143,6 +145,18 @@ class MemoryRegistry implements Registry {
 
   async find(name: string): Promise<Route | undefined> {
     return this.lookup(name);
+  }
+
+  routes(): Iterable<Route> {
+    return this.#routes.values();
+  }
+
+  *sessions(): Generator<SessionRecord> {
+    for (const { record } of this.#sessions.values()) yield record;
+  }
+
+  get isComplete(): boolean {
+    return true;
   }
 
   async join(info: NodeInfo): Promise<void> {
@@ -218,14 +232,15 @@ class MemoryRegistry implements Registry {
     }
     this.#routes.delete(name);
     this.#tunnelsByAccount.remove(route.accountId, name);
-    this.#feed.publish({ type: 'route', name, route: undefined });
+    this.#feed.publish({ type: 'route', name, route: undefined, before: route });
   }
 
   #setRoute(route: Route): Route {
     Object.freeze(route.endpoints);
     Object.freeze(route);
+    const before = this.#routes.get(route.name);
     this.#routes.set(route.name, route);
-    this.#feed.publish({ type: 'route', name: route.name, route });
+    this.#feed.publish({ type: 'route', name: route.name, route, before });
     return route;
   }
 

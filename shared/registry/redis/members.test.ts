@@ -76,6 +76,25 @@ describe('the members of a cluster', () => {
     assert.ok(took < LEASE + 150, `${took} ms`);
   });
 
+  test('take their sessions along when they die, with or without tunnels', async () => {
+    await Promise.all([a.join(info(A)), b.join(info(B))]);
+    const lost = await a.openSession(claim({ nodeId: A }));
+    const kept = await b.openSession(claim({ nodeId: B, agentId: 'agent-2' }));
+    await until('B sees both', () => [...b.sessions()].length === 2);
+    // Loss counts as evidence only after the store has been there for a lease.
+    await new Promise((resolve) => setTimeout(resolve, LEASE));
+    const events: RegistryEvent[] = [];
+    b.subscribe((event) => events.push(event));
+    await a.close();
+    await until('the session of A is gone', () => [...b.sessions()].length === 1, 4 * LEASE);
+    assert.deepEqual([...b.sessions()], [kept]);
+    assert.equal(b.stats().sessions, 1);
+    assert.deepEqual(
+      events.filter(({ type }) => type === 'session'),
+      [{ type: 'session', session: lost, isOpen: false }],
+    );
+  });
+
   test('are there again after the data was wiped', async () => {
     await Promise.all([a.join(info(A)), b.join(info(B))]);
     await server.client.flushall();

@@ -144,7 +144,7 @@ export class Rebuild {
 
   async #audit(): Promise<void> {
     const { replica, owned, nodeId, withdrawal, isOpening } = this.#options;
-    for (const session of replica.sessionsBy(nodeId)) {
+    for (const session of replica.sessions.by(nodeId)) {
       if (owned.get(session) === undefined && !isOpening(session)) {
         await withdrawal.close(session.accountId, session, []);
       }

@@ -159,6 +159,18 @@ class ClusterRegistry implements RedisRegistry {
     return this.#asking(() => this.#cache.get(name));
   }
 
+  routes(): Iterable<Route> {
+    return this.#replica.routes();
+  }
+
+  sessions(): Iterable<SessionRecord> {
+    return this.#replica.sessions.visible();
+  }
+
+  get isComplete(): boolean {
+    return this.#replica.isAllComplete;
+  }
+
   byAgent(agentId: string): Promise<SessionRecord[]> {
     return this.#asking(() => this.#claims.byAgent(agentId));
   }
@@ -227,11 +239,11 @@ class ClusterRegistry implements RedisRegistry {
 
   #onSession(shard: number, id: SessionId, payload: string): void {
     if (payload === '') {
-      this.#replica.setSession(shard, id, undefined);
+      this.#replica.sessions.set(shard, id, undefined);
       return;
     }
     const [now, before] = parseSessionChange(payload);
-    this.#replica.setSession(shard, id, now);
+    this.#replica.sessions.set(shard, id, now);
     if (before === null) return;
     const mine = this.#owned.get({ id, epoch: before.p });
     if (mine !== undefined) mine.isReplaced = true;
@@ -247,7 +259,7 @@ class ClusterRegistry implements RedisRegistry {
     this.#cache.clear();
     for (const session of [...this.#owned.values()]) {
       const { id, epoch, accountId } = session.record;
-      const now = shardOf(accountId) === shard ? this.#replica.session(shard, id) : undefined;
+      const now = shardOf(accountId) === shard ? this.#replica.sessions.get(shard, id) : undefined;
       if (now !== undefined && now.epoch > epoch) this.#onLost(session);
     }
   }

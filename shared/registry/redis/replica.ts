@@ -1,7 +1,8 @@
 import type { EventFeed } from '../event-feed.ts';
-import type { NodeId, RegistryEvent, Route, SessionId, SessionRef } from '../registry.ts';
+import type { NodeId, RegistryEvent, Route, SessionRef } from '../registry.ts';
 import { SHARDS, shardOf } from './keys.ts';
-import { routeOf, type StoredRoute, type StoredSession } from './records.ts';
+import { routeOf, type StoredRoute } from './records.ts';
+import { ReplicaSessions } from './replica-sessions.ts';
 
 /** One life of a node's process as far as Redis knows. Endpoints and sessions live as long as it does. */
 interface Owner {
@@ -16,11 +17,6 @@ interface Entry {
   readonly owners: readonly Owner[];
 }
 
-export interface ReplicaSession extends SessionRef {
-  readonly accountId: string;
-  readonly by: string;
-}
-
 /**
  * The node's copy of the routes. `lookup` reads one map that holds ready answers: endpoints of dead nodes are taken out when
  * a node dies, not when somebody asks.
@@ -28,9 +24,9 @@ export interface ReplicaSession extends SessionRef {
 export class Replica {
   readonly #feed: EventFeed<RegistryEvent>;
   readonly #limit: number;
+  readonly sessions: ReplicaSessions;
   readonly #visible = new Map<string, Route>();
   readonly #entries: readonly Map<string, Entry>[] = Array.from({ length: SHARDS }, () => new Map());
-  readonly #sessions: readonly Map<SessionId, ReplicaSession>[] = Array.from({ length: SHARDS }, () => new Map());
   readonly #owners = new Map<string, Owner>();
   /** The lowest incarnation of each node that may still be alive. Infinity once the node is gone. */
   readonly #aliveFrom = new Map<string, number>();
@@ -43,6 +39,12 @@ export class Replica {
   constructor(feed: EventFeed<RegistryEvent>, limit: number) {
     this.#feed = feed;
     this.#limit = limit;
+    this.sessions = new ReplicaSessions(feed, (by, incarnation) => incarnation >= (this.#aliveFrom.get(by) ?? 0));
+  }
+
+  /** The routes that `lookup` gives. */
+  routes(): Iterable<Route> {
+    return this.#visible.values();
   }
 
   lookup(name: string): Route | undefined {
@@ -53,22 +55,17 @@ export class Replica {
     return !this.#incomplete.has(shard);
   }
 
+  get isAllComplete(): boolean {
+    return this.#incomplete.size === 0;
+  }
+
   stats(): { readonly tunnels: number; readonly endpoints: number; readonly sessions: number } {
-    const sessions = this.#sessions.reduce((sum, { size }) => sum + size, 0);
-    return { tunnels: this.#visible.size, endpoints: this.#endpoints, sessions };
+    return { tunnels: this.#visible.size, endpoints: this.#endpoints, sessions: this.sessions.size };
   }
 
-  session(shard: number, id: SessionId): ReplicaSession | undefined {
-    return this.#sessions[shard]?.get(id);
-  }
-
-  /** Node ids that endpoints name. */
+  /** Node ids that endpoints or sessions name. */
   owningNodes(): Set<string> {
-    return new Set(Array.from(this.#owners.values(), ({ nodeId }) => nodeId));
-  }
-
-  sessionsBy(nodeId: string): ReplicaSession[] {
-    return this.#sessions.flatMap((shard) => [...shard.values()].filter(({ by }) => by === nodeId));
+    return new Set([...Array.from(this.#owners.values(), ({ nodeId }) => nodeId), ...this.sessions.owners()]);
   }
 
   endpointsBy(nodeId: string): { name: string; session: SessionRef }[] {
@@ -99,7 +96,7 @@ export class Replica {
     const before = entries?.get(name);
     if (entries === undefined || (before === undefined && stored === undefined)) {
       // Of a name that found no room the listeners hear all the same.
-      if (this.#incomplete.has(shard)) this.#feed.publish({ type: 'route', name, route: undefined });
+      if (this.#incomplete.has(shard)) this.#feed.publish({ type: 'route', name, route: undefined, before: undefined });
       return;
     }
     if (stored === undefined) {
@@ -111,7 +108,7 @@ export class Replica {
     }
     if (before === undefined && this.#size >= this.#limit) {
       this.#incomplete.add(shard);
-      this.#feed.publish({ type: 'route', name, route: this.visible(name, stored) });
+      this.#feed.publish({ type: 'route', name, route: this.visible(name, stored), before: undefined });
       return;
     }
     if (before === undefined) this.#size += 1;
@@ -139,17 +136,6 @@ export class Replica {
     }
   }
 
-  setSession(shard: number, id: SessionId, stored: StoredSession | undefined): void {
-    const sessions = this.#sessions[shard];
-    if (stored === undefined || stored.x === 1) sessions?.delete(id);
-    else sessions?.set(id, { id, epoch: stored.p, accountId: stored.a, by: stored.b });
-  }
-
-  replaceSessions(shard: number, stored: ReadonlyMap<SessionId, StoredSession>, keep: boolean): void {
-    if (!keep) this.#sessions[shard]?.clear();
-    for (const [id, session] of stored) this.setSession(shard, id, session);
-  }
-
   /** @param from the lowest incarnation of the node that is alive; Infinity for none */
   setAlive(nodeId: NodeId | string, from: number): void {
     if ((this.#aliveFrom.get(nodeId) ?? 0) === from) return;
@@ -160,6 +146,7 @@ export class Replica {
       owner.alive = alive;
       for (const name of owner.names) this.#refresh(name);
     }
+    this.sessions.refresh(nodeId);
     // An absent node is told from a dead one by its owners alone, so nothing is remembered of nodes that left no trace.
     if (from === Number.POSITIVE_INFINITY && !this.owningNodes().has(nodeId)) this.#aliveFrom.delete(nodeId);
   }
@@ -175,10 +162,11 @@ export class Replica {
   }
 
   #show(name: string, route: Route | undefined): void {
-    this.#endpoints += (route?.endpoints.length ?? 0) - (this.#visible.get(name)?.endpoints.length ?? 0);
+    const before = this.#visible.get(name);
+    this.#endpoints += (route?.endpoints.length ?? 0) - (before?.endpoints.length ?? 0);
     if (route === undefined) this.#visible.delete(name);
     else this.#visible.set(name, route);
-    this.#feed.publish({ type: 'route', name, route });
+    this.#feed.publish({ type: 'route', name, route, before });
   }
 
   #owner(nodeId: string, incarnation: number): Owner {

@@ -187,7 +187,7 @@ export class Sync {
         pairsAt(reply, 4).map(([at, json]): [SessionId, StoredSession] => [at as SessionId, parseSession(json)]),
       );
       this.#replica.replaceRoutes(id, routes, shard.rebuilding);
-      this.#replica.replaceSessions(id, sessions, shard.rebuilding);
+      this.#replica.sessions.replace(id, sessions, shard.rebuilding);
       if (lost) this.#handlers.onGeneration(id);
       this.#handlers.onResync(id);
       again = backlog.length >= MAX_BACKLOG || !backlog.every((message) => this.#apply(id, shard, message));

@@ -90,6 +90,7 @@ describe('what the redis registry asks of redis', () => {
       (name) => small.lookup(name) === undefined,
     );
     assert.equal(outside.length, 30);
+    assert.deepEqual([small.isComplete, [...small.routes()].length], [false, 10]);
     const [name = ''] = outside;
     const reads = async (): Promise<number> =>
       Number(/cmdstat_hget:calls=(\d+)/.exec(await server.client.info('commandstats'))?.[1] ?? 0);
