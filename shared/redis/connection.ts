@@ -79,11 +79,12 @@ export function connect(address: RedisAddress, timeout: number, log: Logger): Li
   const commands = new Redis({ ...options, commandTimeout: timeout });
   const events = new Redis(options);
   const ignore = [watch(commands, 'commands', log), watch(events, 'events', log)];
+  const giveUp = [keepTrying(commands), keepTrying(events)];
   return {
     commands,
     events,
     close() {
-      for (const stop of ignore) stop();
+      for (const stop of [...ignore, ...giveUp]) stop();
       commands.disconnect();
       events.disconnect();
     },
@@ -135,6 +136,29 @@ function credentials(url: URL): { username?: string; password?: string } {
 /** Without a server name: in a group every server's certificate is checked against the host that is dialled. */
 function tlsFor(url: URL, ca: string | undefined): { tls?: { ca?: string } } {
   return url.protocol === 'rediss:' ? { tls: ca === undefined ? {} : { ca } } : {};
+}
+
+/**
+ * ioredis gives a connection up for good when a sentinel announces the failover in the moment in which it asks the sentinels for
+ * the master: its failover detector ends the attempt that is under way as if somebody had closed the connection
+ * (SentinelConnector, `connecting`). The end of one that nobody closed is one more failed attempt.
+ * @returns what lets the connection end
+ */
+function keepTrying(client: Redis): () => void {
+  let attempts = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const again = (): void => {
+    attempts += 1;
+    timer = setTimeout(() => client.connect().catch(() => {}), backoff(attempts));
+  };
+  client.on('end', again);
+  client.on('ready', () => {
+    attempts = 0;
+  });
+  return () => {
+    client.off('end', again);
+    clearTimeout(timer);
+  };
 }
 
 /**
