@@ -3,7 +3,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { checkHaproxyConfig, HAPROXY_CONFIG } from '../shared/testkit/haproxy.ts';
+import { checkHaproxyConfig, HAPROXY_CONFIG, startHaproxy } from '../shared/testkit/haproxy.ts';
+import { visit } from '../shared/testkit/http-visitor.ts';
 import { ensureServerCertificate } from '../shared/tls/certificates.ts';
 
 const config = readFileSync(HAPROXY_CONFIG, 'utf8');
@@ -70,5 +71,41 @@ describe('haproxy.cfg', () => {
     const names = Array.from(config.matchAll(/^(?:frontend|backend|defaults) (\S+)/gm), ([, name]) => name);
     assert.equal(new Set(names).size, names.length);
     assert.ok(names.length > 8);
+  });
+});
+
+describe('HAProxy without any node', () => {
+  test('says so as a node would, with a code and a request id', async () => {
+    const haproxy = await startHaproxy();
+    try {
+      const { status, headers, text } = await visit(`http://app.localhost:${haproxy.httpPort}/`);
+      assert.equal(status, 503);
+      assert.equal(headers['x-culvert-error'], 'overloaded');
+      assert.equal(headers['retry-after'], '3');
+      const { error } = JSON.parse(text) as { error: { code: string; request_id: string } };
+      assert.equal(error.code, 'overloaded');
+      assert.match(error.request_id, /^[0-9a-f-]{36}$/);
+      const health = await fetch(`http://127.0.0.1:${haproxy.operatorsPort}/health`);
+      assert.equal(health.status, 503);
+    } finally {
+      await haproxy.close();
+    }
+  });
+
+  test('answers one address that asks too often with 429, and lets those without limits alone', async () => {
+    const limits = { CULVERT_MAX_REQUEST_RATE: '20' };
+    for (const [unlimited, limited] of [
+      ['198.51.100.0/24', true],
+      ['127.0.0.1', false],
+    ] as const) {
+      const haproxy = await startHaproxy({ ...limits, CULVERT_UNLIMITED: unlimited });
+      try {
+        const statuses = new Set<number>();
+        for (let i = 0; i < 40; i += 1) statuses.add((await visit(`http://app.localhost:${haproxy.httpPort}/`)).status);
+        assert.deepEqual([...statuses], limited ? [503, 429] : [503]);
+      } finally {
+        await haproxy.close();
+      }
+    }
   });
 });

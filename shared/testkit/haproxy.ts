@@ -80,7 +80,7 @@ export async function startHaproxy(env: Readonly<Record<string, string>> = {}): 
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     started.stderr.on('data', (chunk: Buffer) => {
-      log = (log + chunk.toString()).slice(-200_000);
+      log += chunk.toString();
     });
     child = started;
     exited = once(started, 'exit');
@@ -120,8 +120,11 @@ export async function startHaproxy(env: Readonly<Record<string, string>> = {}): 
     command,
     async reload() {
       const before = await pid();
+      const read = log.length;
       child?.kill('SIGUSR2');
-      await until('the new worker answers', async () => ![before, ''].includes(await pid()));
+      await until('the new worker answers', async () => ![before, ''].includes(await pid()), 20_000);
+      // Until then the master does not hear the next signal.
+      await until('the master is done', () => log.slice(read).includes('Loading success'), 20_000);
     },
     kill,
     start,

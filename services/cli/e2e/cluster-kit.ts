@@ -8,6 +8,7 @@ import { until } from '../../../shared/testkit/eventually.ts';
 import { type FaultProxy, startFaultProxy } from '../../../shared/testkit/fault-proxy.ts';
 import { visit } from '../../../shared/testkit/http-visitor.ts';
 import { freePort, type LocalService, startHttpService } from '../../../shared/testkit/local-service.ts';
+import { scrape } from '../../../shared/testkit/metrics.ts';
 import type { RedisServer } from '../../../shared/testkit/redis-server.ts';
 import { type AgentHandle, type AgentOptions, connect } from '../../agent/index.ts';
 import { Balancer } from './balancer.ts';
@@ -89,6 +90,10 @@ export class TestNode {
       'drain-delay': '1s',
       ...this.#flags,
     });
+  }
+
+  metrics(): Promise<ReadonlyMap<string, number>> {
+    return scrape(this.#process?.metricsPort ?? 0);
   }
 
   /** What a balancer would see. */

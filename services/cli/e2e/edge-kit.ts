@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { until } from '../../../shared/testkit/eventually.ts';
 import { type HaproxyServer, startHaproxy } from '../../../shared/testkit/haproxy.ts';
 import { freePort } from '../../../shared/testkit/local-service.ts';
@@ -27,6 +28,22 @@ export class TestEdge {
   static async start(redisUrl: string, env: Readonly<Record<string, string>> = {}): Promise<TestEdge> {
     const directory = mkdtempSync(join(tmpdir(), 'culvert-edge-'));
     return new TestEdge(await startHaproxy({ CULVERT_STATE_DIR: directory, ...env }), directory, redisUrl);
+  }
+
+  /** For a load: one place for all visitors. */
+  readonly name = 'haproxy';
+  next(): this {
+    return this;
+  }
+
+  /** HAProxy that is restarted refuses connections for a moment. */
+  async instead(): Promise<this> {
+    await wait(100);
+    return this;
+  }
+
+  get ownersFile(): string {
+    return join(this.#directory, 'owners.map');
   }
 
   /** What a balancer's port is to visitors, as `TestNode.url` is for a node. */

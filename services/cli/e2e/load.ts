@@ -2,13 +2,21 @@ import { createHash } from 'node:crypto';
 import { Agent, type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
 import { visit } from '../../../shared/testkit/http-visitor.ts';
-import { type Backend, type Balancer, REDISPATCHES } from './balancer.ts';
+import { REDISPATCHES } from './balancer.ts';
 
 /** Steady traffic through all nodes of a cluster, as a balancer spreads it, with every answer checked. */
 
-/** A node that visitors ask. */
-export interface Target extends Backend {
+/** A node that visitors ask, or what stands in front of all. */
+interface Target {
+  readonly name: string;
   url(tunnel: string, path?: string): string;
+}
+
+/** Says whom a visitor asks. */
+interface Spread {
+  next(): Target;
+  /** Another than this one, which refused a connection. */
+  instead(of: Target): Promise<Target>;
 }
 
 /** One request and what became of it. Times are milliseconds of `performance.now()`. */
@@ -29,14 +37,14 @@ const PACE = 10;
 const PATIENCE = 30_000;
 
 export class Load {
-  readonly #balancer: Balancer<Target>;
+  readonly #balancer: Spread;
   readonly #connections = new Agent({ keepAlive: true, maxSockets: 64 });
   readonly #outcomes: Outcome[] = [];
   readonly #workers: Promise<void>[] = [];
   #stopped = false;
 
   /** @param workers requests at a time, for each tunnel */
-  constructor(balancer: Balancer<Target>, tunnels: readonly string[], workers = 2) {
+  constructor(balancer: Spread, tunnels: readonly string[], workers = 2) {
     this.#balancer = balancer;
     for (const tunnel of tunnels) {
       for (let i = 0; i < workers; i += 1) this.#workers.push(this.#work(tunnel, i));
