@@ -13,7 +13,10 @@ import { createMemoryRegistry } from '../../shared/registry/memory/memory-regist
 import { createRedisRegistry } from '../../shared/registry/redis/redis-registry.ts';
 import type { EdgeAddress, NodeId, Registry } from '../../shared/registry/registry.ts';
 import { ensureServerCertificate, loadCertificate } from '../../shared/tls/certificates.ts';
+import { createApiTokenVerifier } from '../../shared/tokens/api-token.ts';
+import type { TokenKeys } from '../../shared/tokens/jwt.ts';
 import { VERSION } from '../../shared/version.ts';
+import { bearerTokens } from '../dashboard/api/auth/bearer.ts';
 import { type ApiServer, startApi } from '../dashboard/api/server.ts';
 import { AccessLog } from './access-log.ts';
 import { Cluster } from './cluster.ts';
@@ -164,6 +167,11 @@ export class CoreNode {
         nodeId: this.#nodeId,
         version: VERSION,
         readiness: () => this.#readiness(),
+        log: this.#log,
+        registry: this.#registry,
+        calls: this.#control.calls,
+        publicUrl: (name) => this.publicUrl(name),
+        authenticators: [bearerTokens(createApiTokenVerifier(tokenKeys(config), issuerOf(config)))],
       });
       this.#agents = this.#createAgentListener(verifier, certificate);
       await this.#agents.listen();
@@ -292,7 +300,12 @@ export class CoreNode {
 
   async #joinCluster(): Promise<void> {
     const { redisUrl, clusterSecret, relayAddr, relayAdvertise } = this.#config;
-    if (redisUrl === undefined || clusterSecret === undefined) return;
+    if (redisUrl === undefined || clusterSecret === undefined) {
+      // Alone it is the one member, so that what lists the cluster's nodes lists it.
+      const alone = { relayAddr: '', agentAddr: '', version: VERSION, startedAt: Date.now() };
+      await this.#registry.join({ nodeId: this.#nodeId, ...alone });
+      return;
+    }
     this.#cluster = await Cluster.start({
       nodeId: this.#nodeId,
       registry: this.#registry,
@@ -351,12 +364,19 @@ function createRegistry(config: CoreConfig, logger: Logger): Registry {
 }
 
 function tokenVerifier(config: CoreConfig): TokenVerifier {
-  const options = {
-    ...(config.jwtIssuer === undefined ? {} : { issuer: config.jwtIssuer }),
-    ...(config.jwtAudience === undefined ? {} : { audience: config.jwtAudience }),
-  };
-  if (config.jwksUrl !== undefined) return createTokenVerifier({ jwksUrl: config.jwksUrl }, options);
-  return createTokenVerifier({ secret: config.jwtSecret ?? '' }, options);
+  const { jwtAudience } = config;
+  return createTokenVerifier(tokenKeys(config), {
+    ...issuerOf(config),
+    ...(jwtAudience === undefined ? {} : { audience: jwtAudience }),
+  });
+}
+
+function tokenKeys({ jwksUrl, jwtSecret }: CoreConfig): TokenKeys {
+  return jwksUrl === undefined ? { secret: jwtSecret ?? '' } : { jwksUrl };
+}
+
+function issuerOf({ jwtIssuer }: CoreConfig): { readonly issuer?: string } {
+  return jwtIssuer === undefined ? {} : { issuer: jwtIssuer };
 }
 
 async function publicOptions(config: CoreConfig, proxy: TunnelProxy): Promise<PublicListenerOptions> {

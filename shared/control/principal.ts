@@ -15,3 +15,7 @@ export interface Principal {
   readonly tokenId?: string;
   readonly issuedAt?: number;
 }
+
+export function hasRole({ role }: Pick<Principal, 'role'>, wanted: Role): boolean {
+  return ROLES.indexOf(role) >= ROLES.indexOf(wanted);
+}

@@ -1,5 +1,17 @@
+import { randomUUID } from 'node:crypto';
 import fastify, { type FastifyInstance } from 'fastify';
 import { CulvertError } from '../../../shared/errors/codes.ts';
+import type { Logger } from '../../../shared/observability/logger.ts';
+import type { Authenticator } from './auth/authorize.ts';
+import { ClusterView } from './cluster-view.ts';
+import type { ApiContext } from './context.ts';
+import { mountErrors, mountRoutes, PREFIX } from './mount.ts';
+import { openApi } from './openapi.ts';
+import { REFERENCE_CSP, referencePage } from './reference-page.ts';
+import { agentRoutes } from './routes/agents.ts';
+import { nodeRoutes } from './routes/nodes.ts';
+import { overviewRoutes } from './routes/overview.ts';
+import { tunnelRoutes } from './routes/tunnels.ts';
 
 /** Whether the node can serve now, and if not, why. */
 export interface Readiness {
@@ -7,12 +19,15 @@ export interface Readiness {
   readonly checks: Readonly<Record<string, boolean>>;
 }
 
-export interface ApiOptions {
+export interface ApiOptions extends Omit<ApiContext, 'view'> {
   readonly host: string;
   readonly port: number;
   readonly nodeId: string;
   readonly version: string;
   readonly readiness: () => Readiness;
+  readonly log: Logger;
+  /** Ways to prove who asks, in the order in which they are tried. */
+  readonly authenticators: readonly Authenticator[];
 }
 
 export interface ApiServer {
@@ -20,12 +35,16 @@ export interface ApiServer {
   close(): Promise<void>;
 }
 
-/** Largest request body, bytes: nothing here takes one. */
-const BODY_LIMIT = 1024;
+/** Largest request body, bytes. */
+const BODY_LIMIT = 64 * 1024;
+/** Connections at once: people, scripts and health checks. */
+const MAX_CONNECTIONS = 1024;
+/** Longest path parameter, characters: the id of a session. */
+const MAX_PARAMETER = 1024;
 const REQUEST_TIMEOUT = 10_000;
 
 /**
- * Serves `/health/live` (the process runs) and `/health/ready` (it can really serve: 200, else 503 with what is missing).
+ * Serves the API and its reference below `/api/v1`, `/health/live` (the process runs) and `/health/ready` (it can really serve: 200, else 503 with what is missing).
  * @throws CulvertError `invalid_config` when it cannot listen
  */
 export async function startApi(options: ApiOptions): Promise<ApiServer> {
@@ -33,7 +52,11 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     bodyLimit: BODY_LIMIT,
     requestTimeout: REQUEST_TIMEOUT,
     forceCloseConnections: true,
+    genReqId: () => randomUUID(),
+    routerOptions: { maxParamLength: MAX_PARAMETER },
   });
+  app.server.maxConnections = MAX_CONNECTIONS;
+  mountErrors(app, options.log);
   app.addHook('onSend', async (_request, reply) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
   });
@@ -42,8 +65,21 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     const readiness = options.readiness();
     return reply.code(readiness.ready ? 200 : 503).send({ ...readiness, node: options.nodeId });
   });
-  app.setNotFoundHandler(async (_request, reply) =>
-    reply.code(404).send({ error: { code: 'bad_request', message: 'there is nothing at this path' } }),
+  const context = { ...options, view: new ClusterView(options.registry, options.calls) };
+  const routes = [
+    ...overviewRoutes(context),
+    ...nodeRoutes(context),
+    ...agentRoutes(context),
+    ...tunnelRoutes(context),
+  ];
+  mountRoutes(app, routes, options);
+  // What the API is like is no secret; what it tells is.
+  app.get(`${PREFIX}/openapi.json`, async () => openApi(routes, options.version));
+  app.get(`${PREFIX}/docs`, async (_request, reply) =>
+    reply
+      .header('content-security-policy', REFERENCE_CSP)
+      .type('text/html; charset=utf-8')
+      .send(referencePage(routes, options.version)),
   );
   try {
     await app.listen({ port: options.port, host: options.host === '' ? '::' : options.host });
