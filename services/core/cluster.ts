@@ -29,6 +29,8 @@ export interface ClusterOptions {
   readonly relayAdvertise: { readonly host: string; readonly port: number } | undefined;
   /** Where agents reach this node; undefined: other nodes send none here. */
   readonly agentAdvertise: { readonly host: string; readonly port: number } | undefined;
+  /** Name by which agents ask a balancer in front for this node. */
+  readonly serverName: string | undefined;
   /** Where a balancer in front reaches this node. */
   readonly edge: EdgeAddress | undefined;
 }
@@ -130,11 +132,12 @@ export class Cluster {
 
   /** Becomes a member that others send requests to. */
   async join(): Promise<void> {
-    const { registry, nodeId, relayAdvertise, agentAdvertise, edge, log } = this.#options;
+    const { registry, nodeId, relayAdvertise, agentAdvertise, serverName, edge, log } = this.#options;
     const info = {
       nodeId,
       relayAddr: formatAddress(relayAdvertise ?? { host: hostname(), port: this.relayPort }),
       agentAddr: agentAdvertise === undefined ? '' : formatAddress(agentAdvertise),
+      ...(serverName === undefined ? {} : { serverName }),
       ...(edge === undefined ? {} : { edge }),
       version: VERSION,
       startedAt: Date.now(),

@@ -233,11 +233,19 @@ export class CoreNode {
   }
 
   async #agentCertificate(): Promise<{ cert: string; key: string }> {
-    const { agentTlsCert, agentTlsKey, stateDir, baseDomain, agentAddr } = this.#config;
+    const { agentTlsCert, agentTlsKey, agentServerName, stateDir, baseDomain, agentAddr } = this.#config;
     if (agentTlsCert !== undefined && agentTlsKey !== undefined) return loadCertificate(agentTlsCert, agentTlsKey);
     const made = await ensureServerCertificate(join(stateDir, 'tls'), {
       hosts: [
-        ...new Set(['localhost', '127.0.0.1', '::1', baseDomain, `*.${baseDomain}`, agentAddr.host || 'localhost']),
+        ...new Set([
+          'localhost',
+          '127.0.0.1',
+          '::1',
+          baseDomain,
+          `*.${baseDomain}`,
+          agentAddr.host || 'localhost',
+          agentServerName ?? 'localhost',
+        ]),
       ],
     });
     if (this.#caFile === undefined) this.#log.info({ ca: made.caFile }, 'agents verify this node with this authority');
@@ -317,6 +325,7 @@ export class CoreNode {
       relayAddr,
       relayAdvertise,
       agentAdvertise: this.#config.agentAdvertise,
+      serverName: this.#config.agentServerName,
       edge: this.#edgeAddress(),
     });
     await this.#cluster.join();

@@ -215,6 +215,11 @@ const cluster = group('Cluster', {
     unset: 'agents are not sent from node to node',
     help: 'Address that agents reach this node at, so that other nodes can send them here.',
   }),
+  'agent-server-name': option({
+    type: hostName(),
+    unset: 'agents cannot ask HAProxy for this node',
+    help: 'Name for SNI by which agents reach this node through HAProxy; its own certificate holds it.',
+  }),
   'relay-advertise': option({
     type: targetAddress(7443),
     unset: 'the host name and the port of relay-addr',
@@ -260,12 +265,11 @@ export const CORE_SCHEMA = defineSchema({
         'cluster-secret-file',
         'relay-advertise',
         'agent-advertise',
+        'agent-server-name',
         'edge-advertise',
       ],
-      problem: (
-        { redisUrl, clusterSecret, clusterSecretFile, relayAdvertise, agentAdvertise, edgeAdvertise },
-        name,
-      ) => {
+      problem: (values, name) => {
+        const { redisUrl, clusterSecret, clusterSecretFile } = values;
         const isSecretGiven = clusterSecret !== undefined || clusterSecretFile !== undefined;
         if (redisUrl !== undefined) {
           if (clusterSecret !== undefined && clusterSecretFile !== undefined) {
@@ -274,14 +278,14 @@ export const CORE_SCHEMA = defineSchema({
           return isSecretGiven ? undefined : `${name('redis-url')} needs cluster-secret-file (or cluster-secret) too`;
         }
         if (isSecretGiven) return 'a cluster secret has no effect without redis-url: give that too';
-        const useless =
-          relayAdvertise !== undefined
-            ? 'relay-advertise'
-            : agentAdvertise !== undefined
-              ? 'agent-advertise'
-              : edgeAdvertise !== undefined
-                ? 'edge-advertise'
-                : undefined;
+        const useless = (
+          [
+            ['relay-advertise', values.relayAdvertise],
+            ['agent-advertise', values.agentAdvertise],
+            ['agent-server-name', values.agentServerName],
+            ['edge-advertise', values.edgeAdvertise],
+          ] as const
+        ).find(([, value]) => value !== undefined)?.[0];
         return useless === undefined ? undefined : `${name(useless)} has no effect without redis-url: give that too`;
       },
     },

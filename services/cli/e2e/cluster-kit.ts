@@ -67,6 +67,11 @@ export class TestNode {
     return this.agents.port;
   }
 
+  /** Where it listens for agents itself, behind `agents`. */
+  get ownAgentPort(): number {
+    return this.#ports.agent;
+  }
+
   get log(): string {
     return this.#process?.process.stdout ?? '';
   }
@@ -187,6 +192,8 @@ export async function agentOptions(
   };
 }
 
+type Flags = Readonly<Record<string, string>>;
+
 export interface TestClusterOptions {
   /** How many. Default 3. */
   readonly nodes?: number;
@@ -195,7 +202,7 @@ export interface TestClusterOptions {
   /** How an onlooker reaches the same registry. */
   readonly address: RedisAddress;
   /** Options of each node by key. */
-  readonly flags?: Readonly<Record<string, string>>;
+  readonly flags?: Flags | ((name: string) => Flags);
 }
 
 export class TestCluster {
@@ -219,7 +226,9 @@ export class TestCluster {
       nodeId: 'onlooker' as NodeId,
       logger: createLogger({ level: 'silent', name: 'onlooker' }),
     });
-    const made = await Promise.all(Array.from({ length: nodes }, (_, i) => makeNode(`node-${i + 1}`, redis, flags)));
+    const flagsOf = typeof flags === 'function' ? flags : (): Flags => flags;
+    const names = Array.from({ length: nodes }, (_, i) => `node-${i + 1}`);
+    const made = await Promise.all(names.map((name) => makeNode(name, redis, flagsOf(name))));
     const cluster = new TestCluster(made, await Balancer.start(made), onlooker);
     try {
       // The first one makes the authority of the certificates that all share.

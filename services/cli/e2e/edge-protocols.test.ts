@@ -7,9 +7,11 @@ import {
   createServer as createHttp2Server,
   type ServerHttp2Stream,
 } from 'node:http2';
+import { connect as connectTcp } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
 import { WebSocket, WebSocketServer } from 'ws';
 import { until } from '../../../shared/testkit/eventually.ts';
 import { fieldValues, visit } from '../../../shared/testkit/http-visitor.ts';
@@ -39,7 +41,7 @@ describe('through HAProxy', { timeout: 120_000 }, () => {
       nodes: 2,
       redis,
       address: { kind: 'single', url: redis.url },
-      flags: { 'trusted-proxies': '127.0.0.1' },
+      flags: (name) => ({ 'trusted-proxies': '127.0.0.1', 'agent-server-name': `${name}.agents.example` }),
     });
     await edge.startSync();
     await until('HAProxy has both nodes up', async () => (await edge.up()) === 2, 15_000);
@@ -202,6 +204,47 @@ describe('through HAProxy', { timeout: 120_000 }, () => {
     assert.equal(seen['x-forwarded-proto'], 'http');
     assert.match(seen['forwarded'] ?? '', /^for=127\.0\.0\.1;proto=http, /);
     assert.equal(seen['x-forwarded-port'], undefined);
+  });
+
+  test('an agent that asks for a node by its server name comes to that node, whatever the case', async () => {
+    const servers = await edge.map('nodes.map');
+    for (const node of cluster.nodes) {
+      const server = servers.get(`${node.name}.agents.example`);
+      const connections = async (): Promise<number> => {
+        const state = await edge.haproxy.command('show servers state agent_cores');
+        const port = state
+          .split('\n')
+          .find((line) => line.split(' ')[3] === server)
+          ?.split(' ')[18];
+        assert.equal(Number(port), node.ownAgentPort);
+        const statistics = await edge.haproxy.command('show stat');
+        const row = statistics.split('\n').find((line) => line.startsWith(`agent_cores,${server},`));
+        return Number(row?.split(',')[7]);
+      };
+      const before = await connections();
+      for (let i = 0; i < 5; i += 1) {
+        const socket = connectTls({
+          port: edge.haproxy.agentsPort,
+          host: '127.0.0.1',
+          servername: `${node.name.toUpperCase()}.Agents.Example`,
+          rejectUnauthorized: false,
+        });
+        await once(socket, 'secureConnect');
+        socket.destroy();
+      }
+      assert.equal((await connections()) - before, 5);
+    }
+  });
+
+  test('what is not TLS is turned away from the port of agents', async () => {
+    const socket = connectTcp(edge.haproxy.agentsPort, '127.0.0.1');
+    socket.write('GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n');
+    const read = once(socket, 'data').then(() => 'an answer');
+    const closed = once(
+      socket.on('error', () => {}),
+      'close',
+    ).then(() => 'nothing');
+    assert.equal(await Promise.race([read, closed]), 'nothing');
   });
 
   test('operators have metrics and a health check', async () => {
