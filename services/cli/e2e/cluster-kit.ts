@@ -76,6 +76,15 @@ export class TestNode {
     return this.#process?.process.stdout ?? '';
   }
 
+  get metricsPort(): number {
+    return this.#process?.metricsPort ?? 0;
+  }
+
+  /** Largest resident memory of its process so far, bytes. */
+  get peakMemory(): number {
+    return this.#process?.process.peakMemory ?? 0;
+  }
+
   url(tunnel: string, path = '/'): string {
     return `http://${tunnel}.${BASE_DOMAIN}:${this.#ports.public}${path}`;
   }
