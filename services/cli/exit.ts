@@ -22,6 +22,7 @@ const SIGNAL_EXIT = { SIGINT: 130, SIGTERM: 143 } as const;
 
 const REJECTED: ReadonlySet<ErrorCode> = new Set([
   'invalid_token',
+  'forbidden',
   'tunnel_taken',
   'invalid_name',
   'unsupported_protocol',

@@ -29,6 +29,7 @@ try {
   const program = buildProgram(actions, {
     env: process.env,
     isTerminal: process.stdout.isTTY === true,
+    columns: process.stdout.columns,
     write: (text) => void process.stdout.write(text),
     writeError: (text) => void process.stderr.write(text),
   });

@@ -18,6 +18,9 @@ import { addOptions, givenFlags } from './command-options.ts';
 import { CHECKED_SERVICES, type CheckedService, checkConfig } from './config-check.ts';
 import { DEMO_SCHEMA } from './demo-options.ts';
 import { httpConfig } from './http-input.ts';
+import { fetchStatus } from './status/client.ts';
+import { STATUS_SCHEMA, statusConfig } from './status/options.ts';
+import { renderStatus } from './status/render.ts';
 import { createToken, TOKEN_SCHEMA } from './token.ts';
 
 /** `up` completes these with generated secrets and passes the result to `loadCoreConfig`. */
@@ -50,6 +53,8 @@ export interface CommandActions {
 export interface ProgramIo {
   readonly env: Environment;
   readonly isTerminal: boolean;
+  /** Characters in a line of the terminal; undefined where there is none. */
+  readonly columns?: number | undefined;
   write(text: string): void;
   writeError(text: string): void;
 }
@@ -159,9 +164,21 @@ export function buildProgram(actions: CommandActions, io: ProgramIo): Command {
     .action(() => actions.demo(load(DEMO_SCHEMA, { flags: givenFlags(demo, DEMO_SCHEMA) }).addr));
   addOptions(demo, DEMO_SCHEMA);
 
+  const status = program
+    .command('status')
+    .description('Show nodes, agents, tunnels and who is where, as any node of the cluster tells it')
+    .option('--json', 'Print what the API answers, as JSON.')
+    .option('--state-dir <directory>', 'Where "culvert up" keeps its state. (env: TUNNEL_STATE_DIR)')
+    .action(async () => {
+      const { json, stateDir } = status.opts<{ json?: boolean; stateDir?: string }>();
+      const answer = await fetchStatus(statusConfig(givenFlags(status, STATUS_SCHEMA), io.env, stateDir));
+      io.write(json ? `${JSON.stringify(answer, null, 2)}\n` : renderStatus(answer, io.columns));
+    });
+  addOptions(status, STATUS_SCHEMA);
+
   const create = program
     .command('token')
-    .description('Make tokens for agents')
+    .description('Make tokens for agents and for the API')
     .command('create')
     .description('Print a token, signed with the jwt-secret of the core (HS256)')
     .action(async () => {

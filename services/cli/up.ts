@@ -2,12 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SignJWT } from 'jose';
+import { type JWTPayload, SignJWT } from 'jose';
 import { defaultStateDir } from '../../shared/config/common-options.ts';
 import { type CoreConfig, loadCoreConfig } from '../../shared/config/config.ts';
 import { formatAddress } from '../../shared/config/net-values.ts';
 import { writeUpCredentials } from '../../shared/config/up-credentials.ts';
 import { createLogger, type Logger } from '../../shared/observability/logger.ts';
+import { API_AUDIENCE } from '../../shared/tokens/claims.ts';
 import { type AgentHandle, connect } from '../agent/index.ts';
 import { CoreNode } from '../core/node.ts';
 import { logEvents } from './agent.ts';
@@ -27,13 +28,17 @@ export async function run(input: UpInput): Promise<void> {
   const log = createLogger({ level: config.logLevel, name: 'up', nodeId: config.nodeId });
   const node = new CoreNode(config, log);
   await node.start();
-  const token = await localToken(config);
-  const host = localHost(config);
+  const token = await localToken(config, { agent_id: AGENT_ID, account_id: ACCOUNT_ID });
+  const host = localHost(config.agentAddr.host);
   const server = formatAddress({ host, port: node.addresses.agentPort });
   writeUpCredentials(config.stateDir, {
     server,
     token,
     publicUrl: config.publicUrl,
+    api: {
+      url: `http://${formatAddress({ host: localHost(config.dashboardAddr.host), port: node.addresses.dashboardPort })}`,
+      token: await localToken(config, { role: 'admin', aud: API_AUDIENCE, sub: 'culvert up' }),
+    },
     ...(node.caFile === undefined ? {} : { caCert: node.caFile }),
   });
   const demo = input.demo ? await startDemo(node, host, token, log) : undefined;
@@ -86,12 +91,12 @@ async function readOrCreate(directory: string, path: string): Promise<string> {
   }
 }
 
-async function localToken(config: CoreConfig): Promise<string> {
-  return new SignJWT({ agent_id: AGENT_ID, account_id: ACCOUNT_ID })
+async function localToken({ jwtSecret }: CoreConfig, claims: JWTPayload): Promise<string> {
+  return new SignJWT(claims)
     .setProtectedHeader({ alg: 'HS256' })
     .setIssuedAt()
     .setExpirationTime(TOKEN_LIFE)
-    .sign(new TextEncoder().encode(config.jwtSecret ?? ''));
+    .sign(new TextEncoder().encode(jwtSecret ?? ''));
 }
 
 async function startDemo(node: CoreNode, host: string, token: string, log: Logger): Promise<{ stop(): Promise<void> }> {
@@ -112,7 +117,7 @@ async function startDemo(node: CoreNode, host: string, token: string, log: Logge
   };
 }
 
-/** The host at which this machine reaches the agent listener. */
-function localHost({ agentAddr }: CoreConfig): string {
-  return ['', '::', '0.0.0.0'].includes(agentAddr.host) ? 'localhost' : agentAddr.host;
+/** The host at which this machine reaches what listens there. */
+function localHost(host: string): string {
+  return ['', '::', '0.0.0.0'].includes(host) ? 'localhost' : host;
 }

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { CulvertError } from '../errors/codes.ts';
 
-/** What `culvert up` leaves for `culvert http` on the same machine: how to reach it, and a token for it. */
+/** What `culvert up` leaves for `culvert http` and `culvert status` on the same machine: how to reach it, and tokens for it. */
 const UpCredentials = z.object({
   /** `host:port` of the agent listener. */
   server: z.string().min(1),
@@ -14,6 +14,8 @@ const UpCredentials = z.object({
   serverName: z.string().min(1).optional(),
   /** Template of the tunnels' URLs, as in CoreConfig. */
   publicUrl: z.string().min(1),
+  /** The API, and an administrator's token for it. */
+  api: z.object({ url: z.string().min(1), token: z.string().min(1) }).optional(),
 });
 
 export type UpCredentials = z.infer<typeof UpCredentials>;
