@@ -4,8 +4,9 @@ import { CulvertError } from '../../shared/errors/codes.ts';
 import { VERSION } from '../../shared/version.ts';
 import { createForwarder, type Forwarder } from './forward/forwarder.ts';
 import { type HealthCheck, startHealthCheck } from './forward/health.ts';
+import { KnownNodes } from './known-nodes.ts';
 import type { AgentOptions, TunnelSpec } from './options.ts';
-import { Slot, type SlotState } from './slot.ts';
+import { Slot, type SlotOptions, type SlotState } from './slot.ts';
 
 export interface AgentEvents {
   /** A session is up. */
@@ -93,11 +94,12 @@ export class Agent extends EventEmitter<AgentEvents> implements AgentHandle {
         }),
       );
     }
-    const instanceId = randomBytes(9).toString('base64url');
-    this.#slots = Array.from(
-      { length: options.connections ?? 2 },
-      (_, slot) => new Slot(this.#slotOptions(slot, instanceId)),
-    );
+    const shared = {
+      instanceId: randomBytes(9).toString('base64url'),
+      sessions: options.connections ?? 2,
+      nodes: new KnownNodes(),
+    };
+    this.#slots = Array.from({ length: shared.sessions }, (_, slot) => new Slot(this.#slotOptions(slot, shared)));
     this.#startNext(-1);
   }
 
@@ -123,11 +125,11 @@ export class Agent extends EventEmitter<AgentEvents> implements AgentHandle {
     await this.closed;
   }
 
-  #slotOptions(slot: number, instanceId: string): ConstructorParameters<typeof Slot>[0] {
+  #slotOptions(slot: number, shared: Pick<SlotOptions, 'instanceId' | 'sessions' | 'nodes'>): SlotOptions {
     return {
       ...this.#options,
+      ...shared,
       slot,
-      instanceId,
       version: VERSION,
       forwarder: this.#forwarder,
       tunnels: () => this.#wanted(),

@@ -7,12 +7,14 @@ import {
   AuthResponse,
   FEATURES,
   type GoAway,
+  MAX_REDIRECTS,
   parseMessage,
   REQUIRED_FEATURES,
   TunnelResponse,
 } from '../../shared/protocol/messages.ts';
 import { Session } from '../../shared/protocol/session.ts';
 import type { Forwarder } from './forward/forwarder.ts';
+import type { KnownNodes } from './known-nodes.ts';
 import type { ServerAddress, TlsOptions, TunnelSpec } from './options.ts';
 
 export interface LinkOptions {
@@ -25,6 +27,9 @@ export interface LinkOptions {
   readonly agentId: string | undefined;
   readonly instanceId: string;
   readonly slot: number;
+  /** Sessions that the process keeps. */
+  readonly sessions: number;
+  readonly nodes: KnownNodes;
   readonly version: string;
   /** Milliseconds for the connection, the TLS handshake and the core's answer together. */
   readonly connectTimeout: number;
@@ -35,8 +40,8 @@ export interface LinkEvents {
   /** The core let the agent in. */
   onOpen(response: AuthResponse): void;
   onTunnel(response: TunnelResponse): void;
-  /** The core names the node to connect to instead, host:port; the connection ends. */
-  onRedirect(address: string): void;
+  /** The core names the node to connect to instead; the connection ends. */
+  onRedirect(address: string, nodeId: string | undefined): void;
   /** The core asks to connect anew; the streams here go on. */
   onGoAway(message: GoAway): void;
   /** Once, also when the connection never came about. */
@@ -138,13 +143,16 @@ export class Link {
   }
 
   #authRequest(token: string): object {
-    const { agentId, instanceId, slot, version } = this.#options;
+    const { agentId, instanceId, slot, sessions, nodes, version } = this.#options;
     return {
       token,
       ...(agentId === undefined ? {} : { agent_id: agentId }),
       instance_id: instanceId,
       slot,
       redirects: this.#options.redirects,
+      sessions,
+      other_nodes: nodes.others(slot),
+      failed_nodes: nodes.failed,
       features: FEATURES,
       version,
     };
@@ -164,8 +172,8 @@ export class Link {
   #onAuthResponse(response: AuthResponse): void {
     const session = this.#session;
     if (session === undefined) return;
-    if (!response.success && response.redirect_to !== undefined && this.#options.redirects === 0) {
-      this.#events.onRedirect(response.redirect_to);
+    if (!response.success && response.redirect_to !== undefined && this.#options.redirects < MAX_REDIRECTS) {
+      this.#events.onRedirect(response.redirect_to, response.redirect_node);
       this.close();
       return;
     }

@@ -2,12 +2,16 @@ import { CulvertError, type ErrorCode } from '../../shared/errors/codes.ts';
 import { Backoff } from '../../shared/net/backoff.ts';
 import type { AuthResponse, GoAway, TunnelResponse } from '../../shared/protocol/messages.ts';
 import type { Forwarder } from './forward/forwarder.ts';
+import type { KnownNodes } from './known-nodes.ts';
 import { Link } from './link.ts';
 import type { AgentOptions, ServerAddress, TunnelSpec } from './options.ts';
 
 export interface SlotOptions extends Omit<AgentOptions, 'tunnels'> {
   readonly slot: number;
   readonly instanceId: string;
+  /** Sessions that the process keeps. */
+  readonly sessions: number;
+  readonly nodes: KnownNodes;
   readonly version: string;
   readonly forwarder: Forwarder;
   readonly tunnels: () => readonly TunnelSpec[];
@@ -47,6 +51,9 @@ const LEAVING_DEADLINE = 3_600_000;
 /** Retrying with the same token and names cannot help. */
 const FATAL: ReadonlySet<ErrorCode> = new Set(['invalid_token', 'unsupported_protocol']);
 
+/** How a session on a node ends that is not there any more, or an attempt to get one. */
+const NODE_FAILURES: ReadonlySet<ErrorCode> = new Set(['timeout', 'connection_closed']);
+
 /** One of the agent's sessions, kept up: dials, announces the tunnels, dials again. */
 export class Slot {
   readonly #options: SlotOptions;
@@ -58,10 +65,11 @@ export class Slot {
   #announced: Link | undefined;
   /** Tunnels that the newest link has announced and the core has not answered. */
   #unanswered = new Set<string>();
-  /** Redirects since the last session: where a redirect led nowhere, the next node has to keep the session. */
+  /** How often it was sent elsewhere since the last session: where that led nowhere, the next node has to keep the session. */
   #redirects = 0;
-  /** The node to dial next, when the core named one. */
+  /** Where to dial next, when the core named a node. */
   #next: ServerAddress | undefined;
+  /** The node that has the session, or that the core has named for it. */
   #nodeId: string | undefined;
   #retry: NodeJS.Timeout | undefined;
   #renewal: NodeJS.Timeout | undefined;
@@ -80,7 +88,8 @@ export class Slot {
   get state(): SlotState {
     const link = this.#link;
     const state = link?.isOpen ? 'online' : link === undefined ? 'waiting' : 'connecting';
-    return { slot: this.#options.slot, state, roundTrip: link?.roundTrip, nodeId: this.#nodeId };
+    const nodeId = state === 'online' ? this.#nodeId : undefined;
+    return { slot: this.#options.slot, state, roundTrip: link?.roundTrip, nodeId };
   }
 
   start(): void {
@@ -142,6 +151,8 @@ export class Slot {
         agentId: options.agentId,
         instanceId: options.instanceId,
         slot: options.slot,
+        sessions: options.sessions,
+        nodes: options.nodes,
         version: options.version,
         connectTimeout: next === undefined ? connectTimeout : Math.min(connectTimeout, REDIRECT_TIMEOUT),
         forwarder: options.forwarder,
@@ -149,7 +160,7 @@ export class Slot {
       {
         onOpen: (response) => this.#onOpen(link, response),
         onTunnel: (response) => this.#onTunnel(link, response),
-        onRedirect: (address) => this.#onRedirect(link, address),
+        onRedirect: (address, nodeId) => this.#onRedirect(link, address, nodeId),
         onGoAway: (message) => this.#onGoAway(link, message),
         onClosed: (error) => this.#onClosed(link, error),
       },
@@ -170,8 +181,10 @@ export class Slot {
     this.#announced = link;
     this.#redirects = 0;
     this.#backoff.reset();
-    this.#nodeId = response.node_id ?? '';
-    this.#options.onConnected(response.agentID ?? '', this.#nodeId);
+    const nodeId = response.node_id ?? '';
+    this.#place(nodeId);
+    this.#options.nodes.works(nodeId);
+    this.#options.onConnected(response.agentID ?? '', nodeId);
     this.#unanswered = new Set(this.#options.tunnels().map(({ name }) => name));
     for (const tunnel of this.#options.tunnels()) link.register(tunnel, this.#options.isHealthy(tunnel.name));
   }
@@ -207,12 +220,22 @@ export class Slot {
     }, HANDOVER).unref();
   }
 
-  #onRedirect(link: Link, address: string): void {
+  #onRedirect(link: Link, address: string, nodeId: string | undefined): void {
     if (link !== this.#link || this.#stopped) return;
     this.#link = undefined;
+    this.#goTo(address, nodeId);
+    void this.#dial();
+  }
+
+  #goTo(address: string, nodeId: string | undefined): void {
     this.#redirects += 1;
     this.#next = parseServer(address);
-    void this.#dial();
+    this.#place(nodeId);
+  }
+
+  #place(nodeId: string | undefined): void {
+    this.#nodeId = nodeId;
+    this.#options.nodes.place(this.#options.slot, nodeId);
   }
 
   /** Make before break: the next link is dialled while this one finishes its streams. */
@@ -220,9 +243,9 @@ export class Slot {
     if (link !== this.#link || this.#stopped) return;
     this.#leaving.add(link);
     this.#link = undefined;
-    this.#nodeId = undefined;
+    this.#place(undefined);
     clearTimeout(this.#renewal);
-    if (message.reconnect_to !== undefined) this.#next = parseServer(message.reconnect_to);
+    if (message.reconnect_to !== undefined) this.#goTo(message.reconnect_to, message.reconnect_node);
     const error = new CulvertError(message.code ?? 'node_draining', message.reason);
     const wait = this.#backoff.next();
     this.#options.onDisconnected(error, wait);
@@ -236,7 +259,10 @@ export class Slot {
     }
     if (link !== this.#link) return;
     this.#link = undefined;
-    this.#nodeId = undefined;
+    if (NODE_FAILURES.has(error.code)) this.#options.nodes.hasFailed(this.#nodeId);
+    this.#place(undefined);
+    // Where nobody may stay nobody has to keep the session: it may be sent elsewhere again.
+    if (error.code === 'node_draining') this.#redirects = 0;
     clearTimeout(this.#renewal);
     this.#failed(error);
   }

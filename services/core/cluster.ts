@@ -1,23 +1,24 @@
 import { hostname } from 'node:os';
 import { formatAddress } from '../../shared/config/net-values.ts';
 import type { Logger } from '../../shared/observability/logger.ts';
-import { Placement } from '../../shared/placement/placement.ts';
 import type { ByteBudget } from '../../shared/protocol/budget.ts';
-import type { AuthRequest } from '../../shared/protocol/messages.ts';
 import type { Upstream } from '../../shared/protocol/stream-types.ts';
-import type { EdgeAddress, NodeId, NodeRecord, Registry, SessionRecord } from '../../shared/registry/registry.ts';
+import type { EdgeAddress, NodeId, Registry } from '../../shared/registry/registry.ts';
 import { clusterIdentity } from '../../shared/tls/cluster-identity.ts';
 import { VERSION } from '../../shared/version.ts';
+import { AgentPlacement } from './agent-placement.ts';
 import type { CallLink } from './calls/call-client.ts';
 import type { CallServer } from './calls/call-server.ts';
 import { type LinkState, RelayLinks } from './relay/relay-links.ts';
 import { RelayListener } from './relay/relay-listener.ts';
 import type { Router } from './router/router.ts';
+import type { SessionTable } from './sessions/session-table.ts';
 
 export interface ClusterOptions {
   readonly nodeId: NodeId;
   readonly registry: Registry;
   readonly router: Router;
+  readonly table: SessionTable;
   readonly log: Logger;
   readonly processBudget: ByteBudget;
   /** Answers what other nodes ask this one. */
@@ -31,21 +32,19 @@ export interface ClusterOptions {
   readonly agentAdvertise: { readonly host: string; readonly port: number } | undefined;
   /** Name by which agents ask a balancer in front for this node. */
   readonly serverName: string | undefined;
-  /** Where a balancer in front reaches this node. */
-  readonly edge: EdgeAddress | undefined;
 }
 
 /** Longest wait for the links to the other nodes at the start, milliseconds. */
 const LINKS_TIMEOUT = 3000;
-/** Sessions that an agent keeps by default, each on a node of its own. */
-const SESSIONS_PER_AGENT = 2;
 
 /** This node's place among others: its links to them, the listener for theirs, and its membership. */
 export class Cluster {
   readonly #options: ClusterOptions;
   readonly #links: RelayLinks;
   readonly #listener: RelayListener;
-  readonly #placement = new Placement();
+  readonly placement: AgentPlacement;
+  readonly #joined: Promise<void>;
+  #hasJoined: () => void = () => {};
   #onLinkChange: (() => void) | undefined;
   readonly #unsubscribe: () => void;
 
@@ -58,8 +57,17 @@ export class Cluster {
   }
 
   private constructor(options: ClusterOptions, identity: Awaited<ReturnType<typeof clusterIdentity>>) {
-    const { nodeId, registry, router, log, processBudget, calls, relayAddr } = options;
+    const { nodeId, registry, router, table, log, processBudget, calls, relayAddr } = options;
     this.#options = options;
+    this.#joined = new Promise((resolve) => {
+      this.#hasJoined = resolve;
+    });
+    this.placement = new AgentPlacement({
+      nodeId,
+      registry,
+      table,
+      isAlive: (peer) => this.#links.upstream(peer)?.available === true,
+    });
     this.#links = new RelayLinks({
       nodeId,
       identity,
@@ -109,30 +117,14 @@ export class Cluster {
     return registry.nodes().some((node) => node.nodeId !== nodeId && node.state === 'up');
   }
 
-  /**
-   * Where a session that asks to be let in should go instead, host:port. Undefined: it stays, because it belongs here, was
-   * sent on before (nodes whose views differ must not pass it to and fro), or its node cannot be reached by agents.
-   */
-  async placeElsewhere(
-    agentId: string,
-    request: Pick<AuthRequest, 'redirects' | 'failed_nodes' | 'instance_id' | 'slot'>,
-  ): Promise<string | undefined> {
-    if ((request.redirects ?? 0) > 0 || !this.hasOthers) return undefined;
-    const node = this.#nodeFor(agentId, request.slot ?? 0, await this.#holdersOfOthers(agentId, request));
-    if (node === undefined || node.nodeId === this.#options.nodeId) return undefined;
-    return request.failed_nodes?.includes(node.nodeId) ? undefined : node.agentAddr || undefined;
+  /** Resolves once the other nodes are known and linked, or that takes too long: an agent can then be sent to its node. */
+  get joined(): Promise<void> {
+    return this.#joined;
   }
 
-  /** Where a session of this node goes when the node leaves, host:port, if agents can reach that. */
-  nextFor(session: SessionRecord | undefined): string | undefined {
-    if (session === undefined) return undefined;
-    const node = this.#nodeFor(session.agentId, session.slot);
-    return node?.nodeId === this.#options.nodeId ? undefined : node?.agentAddr || undefined;
-  }
-
-  /** Becomes a member that others send requests to. */
-  async join(): Promise<void> {
-    const { registry, nodeId, relayAdvertise, agentAdvertise, serverName, edge, log } = this.#options;
+  /** Becomes a member that others send requests to. @param edge where a balancer in front reaches this node */
+  async join(edge: EdgeAddress | undefined): Promise<void> {
+    const { registry, nodeId, relayAdvertise, agentAdvertise, serverName, log } = this.#options;
     const info = {
       nodeId,
       relayAddr: formatAddress(relayAdvertise ?? { host: hostname(), port: this.relayPort }),
@@ -150,6 +142,7 @@ export class Cluster {
     }
     this.#links.setPeers(registry.nodes());
     await this.#linksUp();
+    this.#hasJoined();
   }
 
   /** The first visitor may ask for an agent of another node: wait for the links, but not for a peer that is gone. */
@@ -187,37 +180,5 @@ export class Cluster {
       this.#links.close(deadline),
       this.#listener.isListening ? this.#listener.drain(deadline) : undefined,
     ]);
-  }
-
-  /** The nodes that have the other sessions of the same agent process. */
-  async #holdersOfOthers(
-    agentId: string,
-    { instance_id: instanceId, slot = 0 }: Pick<AuthRequest, 'instance_id' | 'slot'>,
-  ): Promise<NodeId[]> {
-    try {
-      const sessions = await this.#options.registry.byAgent(agentId);
-      const others = sessions.filter((each) => each.instanceId === (instanceId ?? agentId) && each.slot !== slot);
-      return others.map(({ nodeId }) => nodeId);
-    } catch {
-      // The session cannot be opened without the registry either, and its agent is told so.
-      return [];
-    }
-  }
-
-  /** @param taken nodes that have other sessions of the agent: a session there would die with them */
-  #nodeFor(agentId: string, slot: number, taken: readonly NodeId[] = []): NodeRecord | undefined {
-    const nodes = this.#options.registry.nodes();
-    const members = nodes.map(({ nodeId, sessions, state }) => ({
-      nodeId,
-      sessions,
-      state: state === 'up' ? ('active' as const) : state,
-    }));
-    const chosen = this.#placement.nodesFor(agentId, SESSIONS_PER_AGENT, members);
-    let wanted = chosen[slot % Math.max(1, chosen.length)];
-    if (wanted !== undefined && taken.includes(wanted)) {
-      const all = this.#placement.nodesFor(agentId, members.length, members);
-      wanted = all.find((nodeId) => !taken.includes(nodeId)) ?? wanted;
-    }
-    return nodes.find(({ nodeId }) => nodeId === wanted);
   }
 }

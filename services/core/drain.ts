@@ -52,7 +52,7 @@ export class Drain {
         throw error;
       }
       this.#options.log.warn({ deadline }, 'node is drained: it takes no agents until that is undone');
-      this.#options.agents()?.drain(deadline, (session) => cluster.nextFor(session));
+      this.#options.agents()?.drain(deadline, (session) => cluster.placement.nextFor(session));
     });
   }
 
@@ -83,7 +83,7 @@ export class Drain {
     } catch (error) {
       this.#options.log.warn({ err: error }, 'the other nodes could not be told that this one is draining');
     }
-    this.#options.agents()?.drain(deadline, (session) => cluster.nextFor(session));
+    this.#options.agents()?.drain(deadline, (session) => cluster.placement.nextFor(session));
     return true;
   }
 

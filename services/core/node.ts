@@ -173,9 +173,11 @@ export class CoreNode {
         publicUrl: (name) => this.publicUrl(name),
         authenticators: [bearerTokens(createApiTokenVerifier(tokenKeys(config), issuerOf(config)))],
       });
+      // Before the first agent comes: where it belongs is decided among all nodes.
+      this.#cluster = await this.#startCluster();
       this.#agents = this.#createAgentListener(verifier, certificate);
       await this.#agents.listen();
-      await this.#joinCluster();
+      await this.#cluster?.join(this.#edgeAddress());
       await this.#listenPublic();
       this.#certificateTimer = setInterval(() => void this.#renewCertificates(), CERTIFICATE_INTERVAL);
       this.#certificateTimer.unref();
@@ -290,7 +292,8 @@ export class CoreNode {
       maxStreamsPerSession: config.maxStreamsPerSession,
       sessionBuffer: config.sessionBuffer,
       processBudget: this.#budget,
-      placeElsewhere: (agentId, request) => this.#cluster?.placeElsewhere(agentId, request),
+      whenPlaced: () => this.#cluster?.joined,
+      placeElsewhere: (agentId, request) => this.#cluster?.placement.elsewhere(agentId, request),
       onAuthenticated: () => this.#metrics.onAgent(true),
       onRefused: () => this.#metrics.onAgent(false),
     });
@@ -306,18 +309,19 @@ export class CoreNode {
     return `${url.protocol}//${name}${url.port === '' ? '' : `:${url.port}`}`;
   }
 
-  async #joinCluster(): Promise<void> {
+  async #startCluster(): Promise<Cluster | undefined> {
     const { redisUrl, clusterSecret, relayAddr, relayAdvertise } = this.#config;
     if (redisUrl === undefined || clusterSecret === undefined) {
       // Alone it is the one member, so that what lists the cluster's nodes lists it.
       const alone = { relayAddr: '', agentAddr: '', version: VERSION, startedAt: Date.now() };
       await this.#registry.join({ nodeId: this.#nodeId, ...alone });
-      return;
+      return undefined;
     }
-    this.#cluster = await Cluster.start({
+    return Cluster.start({
       nodeId: this.#nodeId,
       registry: this.#registry,
       router: this.#router,
+      table: this.#table,
       log: this.#log,
       processBudget: this.#budget,
       calls: this.#control.server,
@@ -326,9 +330,7 @@ export class CoreNode {
       relayAdvertise,
       agentAdvertise: this.#config.agentAdvertise,
       serverName: this.#config.agentServerName,
-      edge: this.#edgeAddress(),
     });
-    await this.#cluster.join();
   }
 
   /** A port that the system chooses when it listens is not known yet, so nobody in front can be told of it. */

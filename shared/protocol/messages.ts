@@ -4,7 +4,9 @@ import { CulvertError, isErrorCode } from '../errors/codes.ts';
 /** The JSON payloads of control frames (PROTOCOL.md section 3). Unknown fields are ignored, so that peers may grow. */
 
 /** Parts of the protocol that are agreed on in the authentication exchange. */
-export const FEATURES = ['flow-control', 'go-away'] as const;
+export const FEATURES = ['flow-control', 'go-away', 'spread'] as const;
+/** How often an agent with `spread` lets itself be sent to another node before one has to keep the session. */
+export const MAX_REDIRECTS = 2;
 /** Without these two sides cannot work together. */
 export const REQUIRED_FEATURES: readonly string[] = ['flow-control'];
 
@@ -20,8 +22,12 @@ export const AuthRequest = z.object({
   slot: z.int().min(0).max(63).optional(),
   features: z.array(text(64)).max(32).optional(),
   version: text(64).optional(),
-  /** How often the agent was redirected for this session. */
+  /** How often the agent was sent elsewhere for this session. */
   redirects: z.int().min(0).max(100).optional(),
+  /** How many sessions the process keeps. */
+  sessions: z.int().min(1).max(64).optional(),
+  /** Ids of nodes that have, or are about to have, the other sessions of the process. */
+  other_nodes: z.array(text(128)).max(64).optional(),
   /** Ids of nodes that failed the agent just now. */
   failed_nodes: z.array(text(128)).max(16).optional(),
 });
@@ -42,6 +48,8 @@ export const AuthResponse = z.object({
   version: text(64).optional(),
   /** Without success: host:port of the node that should have this session instead. */
   redirect_to: text(512).optional(),
+  /** That node's id. */
+  redirect_node: text(128).optional(),
   code: errorCode,
   message: text(1024).optional(),
 });
@@ -71,6 +79,8 @@ export const GoAway = z.object({
   deadline_ms: z.int().min(0).max(86_400_000),
   /** host:port to connect to instead, when there is a better one. */
   reconnect_to: text(512).optional(),
+  /** That node's id. */
+  reconnect_node: text(128).optional(),
   code: errorCode,
 });
 export type GoAway = z.infer<typeof GoAway>;

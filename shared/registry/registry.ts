@@ -161,6 +161,10 @@ export interface Registry {
   readonly isComplete: boolean;
 
   byAgent(agentId: string): Promise<SessionRecord[]>;
+
+  /** The other live sessions of the same agent process, from the replica as `sessions`. */
+  beside(id: SessionId): readonly SessionRecord[];
+
   byAccount(accountId: string): Promise<Route[]>;
 
   /**
@@ -198,6 +202,11 @@ export function sessionId(agentId: string, instanceId: string, slot: number): Se
 /** The agent of a session id. */
 export function agentOf(id: SessionId): string {
   return decodeURIComponent(id.slice(0, id.indexOf('/')));
+}
+
+/** What the sessions of one agent process have in common: their ids without the slot. */
+export function processOf(id: SessionId): string {
+  return id.slice(0, id.lastIndexOf('/'));
 }
 
 /** Without escapes the agent `a/b` with instance `c` would have the ids of the agent `a` with instance `b/c`. */

@@ -274,7 +274,10 @@ export class TestCluster {
     return added;
   }
 
-  /** Resolves when every node is ready and known, every agent has all its sessions, and every tunnel answers everywhere. */
+  /**
+   * Resolves when every node is ready and known, every agent has all its sessions, each on a node of its own, and every tunnel
+   * answers everywhere.
+   */
   async settled(within = 20_000): Promise<void> {
     for (const node of this.nodes) await until(`${node.name} is ready`, () => node.isReady(), within);
     await until('all nodes are members', () => this.members.length === this.nodes.length, within);
@@ -287,6 +290,9 @@ export class TestCluster {
           (this.route(agent.tunnel)?.endpoints.length ?? 0) === all,
         within,
       );
+      const { nodes } = agent;
+      const most = Math.min(all, this.nodes.length);
+      if (new Set(nodes).size < most) throw new Error(`${agent.tunnel} has its sessions on ${nodes.join(' and ')}`);
       for (const node of this.nodes) {
         const isServed = async (): Promise<boolean> => (await visit(node.url(agent.tunnel))).status === 200;
         await until(`${agent.tunnel} answers through ${node.name}`, () => isServed().catch(() => false), within);

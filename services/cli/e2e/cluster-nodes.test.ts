@@ -48,7 +48,6 @@ describe('three nodes and six agents under steady load', { timeout: pauseOf(150_
     assert.deepEqual(load.faults(), []);
     const pairs = new Set(load.outcomes.map(({ node, tunnel }) => `${node} ${tunnel}`));
     assert.equal(pairs.size, cluster.nodes.length * cluster.agents.length);
-    for (const agent of double) assert.equal(new Set(agent.nodes).size, 2, 'both sessions are on one node');
   });
 
   test('a killed node costs what was in flight on it, and its agents with one session are back within 3 s', async () => {
@@ -90,6 +89,7 @@ describe('three nodes and six agents under steady load', { timeout: pauseOf(150_
     victim.pause();
     let epochs: ReadonlyMap<string, number>;
     let detected: number;
+    let moved: number;
     try {
       await until('no endpoint of the silent node is left', () => cluster.endpointsAt(victim) === 0, LEASE);
       detected = performance.now();
@@ -101,6 +101,7 @@ describe('three nodes and six agents under steady load', { timeout: pauseOf(150_
           ),
         RECONNECTED,
       );
+      moved = performance.now();
       await wait(pauseOf(8000, 60_000) - (performance.now() - paused));
       epochs = new Map(cluster.agents.map(({ tunnel }) => [tunnel, highestEpoch(cluster, tunnel)]));
     } finally {
@@ -120,7 +121,12 @@ describe('three nodes and six agents under steady load', { timeout: pauseOf(150_
       [],
     );
     assert.deepEqual(
-      faults.filter(({ started }) => started > detected),
+      faults.filter(isDouble).filter(({ started }) => started > detected),
+      [],
+    );
+    // With one session there is nothing to serve a tunnel until its agent has found out.
+    assert.deepEqual(
+      faults.filter(({ started }) => started > moved),
       [],
     );
   });

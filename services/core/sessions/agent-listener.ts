@@ -2,6 +2,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { createServer, DEFAULT_CIPHERS, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 import { CulvertError } from '../../../shared/errors/codes.ts';
 import type { SessionRecord } from '../../../shared/registry/registry.ts';
+import type { Way } from '../agent-placement.ts';
 import { AgentSession, type AgentSessionOptions } from './agent-session.ts';
 
 export interface AgentListenerOptions extends AgentSessionOptions {
@@ -93,16 +94,16 @@ export class AgentListener {
   /**
    * Refuses new agents, and tells those here to go elsewhere. The port stays open: an agent that comes is told where to go.
    * @param deadline milliseconds for the streams of those here
-   * @param nextFor host:port of an agent's next node, if it is known
+   * @param nextFor the next node for a session, if there is one that its agent can reach
    */
-  drain(deadline: number, nextFor: (session: SessionRecord | undefined) => string | undefined): void {
+  drain(deadline: number, nextFor: (session: SessionRecord) => Way | undefined): void {
     this.#draining = true;
     for (const session of this.#open) {
       session.drain('the node is draining', deadline, {
         code: 'node_draining',
         // Until its agent has a session elsewhere nothing else may be there to serve its tunnels.
         keepServing: true,
-        reconnectTo: nextFor(session.ref),
+        next: session.ref && nextFor(session.ref),
       });
     }
   }

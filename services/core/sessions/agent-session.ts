@@ -18,7 +18,8 @@ import {
 import { Session } from '../../../shared/protocol/session.ts';
 import type { Stream, StreamSink, Upstream } from '../../../shared/protocol/stream-types.ts';
 import { normalizeTunnelName } from '../../../shared/registry/names.ts';
-import type { NodeId, Registry, SessionRecord } from '../../../shared/registry/registry.ts';
+import { type NodeId, type Registry, type SessionRecord, sessionId } from '../../../shared/registry/registry.ts';
+import type { Way } from '../agent-placement.ts';
 import type { DrainOptions, HeldSession, SessionTable } from './session-table.ts';
 import { type Identity, isNameAllowed, type TokenVerifier } from './token-verifier.ts';
 
@@ -45,10 +46,10 @@ export interface AgentSessionOptions {
   /** Bytes that one session may hold, within the process's budget. */
   readonly sessionBuffer: number;
   readonly processBudget: ByteBudget;
-  /** Where a session that is not for this node should go, host:port; undefined: it stays. Default: every one stays. */
-  readonly placeElsewhere?:
-    | ((agentId: string, request: AuthRequest) => string | undefined | Promise<string | undefined>)
-    | undefined;
+  /** Resolves once the other nodes are known. Default: there are none. */
+  readonly whenPlaced?: (() => Promise<void> | undefined) | undefined;
+  /** Where a session that is not for this node should go; undefined: it stays. Default: every one stays. */
+  readonly placeElsewhere?: ((agentId: string, request: AuthRequest) => Way | undefined) | undefined;
   /** Whether the node takes no new agents. Default: it takes them. */
   readonly isDraining?: () => boolean;
   readonly onAuthenticated: (session: AgentSession) => void;
@@ -137,10 +138,14 @@ export class AgentSession implements HeldSession {
     };
   }
 
-  drain(reason: string, deadline: number, { code, reconnectTo, keepServing = false }: DrainOptions = {}): void {
+  get isLeaving(): boolean {
+    return this.#session.state !== 'open';
+  }
+
+  drain(reason: string, deadline: number, { code, next, keepServing = false }: DrainOptions = {}): void {
     const extra = {
       ...(code === undefined ? {} : { code }),
-      ...(reconnectTo === undefined ? {} : { reconnect_to: reconnectTo }),
+      ...(next === undefined ? {} : { reconnect_to: next.address, reconnect_node: next.nodeId }),
     };
     this.#session.goAway(reason, deadline, extra, keepServing);
   }
@@ -225,38 +230,50 @@ export class AgentSession implements HeldSession {
     if (request.agent_id !== undefined && request.agent_id !== identity.agentId) {
       throw new CulvertError('invalid_token', `the token is for agent ${identity.agentId}, not ${request.agent_id}`);
     }
-    const better = await options.placeElsewhere?.(identity.agentId, request);
+    await options.whenPlaced?.();
+    if (this.#closed) return;
+    const better = options.placeElsewhere?.(identity.agentId, request);
     if (better !== undefined) {
-      this.#reply({ success: false, redirect_to: better, message: 'another node should have this session' });
-      this.#session.close(undefined, `sent to ${better}`);
+      const message = 'another node should have this session';
+      this.#reply({ success: false, redirect_to: better.address, redirect_node: better.nodeId, message });
+      this.#session.close(undefined, `sent to ${better.nodeId}`);
       return;
     }
     if (options.isDraining?.()) throw new CulvertError('node_draining', 'the node takes no new agents');
     if (options.table.size >= options.maxConnections) {
       throw new CulvertError('quota_exceeded', `the node has ${options.maxConnections} agent connections, its limit`);
     }
-    const record = await options.registry.openSession({
-      agentId: identity.agentId,
-      accountId: identity.accountId,
-      instanceId: request.instance_id ?? identity.agentId,
-      slot: request.slot ?? 0,
-      nodeId: options.nodeId,
-      maxSessionsPerAccount: Math.min(
-        options.maxConnectionsPerAccount,
-        identity.maxConnections ?? Number.POSITIVE_INFINITY,
-      ),
-    });
-    if (this.#closed) {
-      await options.registry.closeSession(record);
-      return;
+    const { instance_id: instanceId = identity.agentId, slot = 0 } = request;
+    // Nothing was awaited since its place was chosen: the next of the same process sees this one here.
+    const arrived = options.table.expect(sessionId(identity.agentId, instanceId, slot));
+    try {
+      const record = await options.registry.openSession({
+        agentId: identity.agentId,
+        accountId: identity.accountId,
+        instanceId,
+        slot,
+        nodeId: options.nodeId,
+        maxSessionsPerAccount: Math.min(
+          options.maxConnectionsPerAccount,
+          identity.maxConnections ?? Number.POSITIVE_INFINITY,
+        ),
+      });
+      if (this.#closed) await options.registry.closeSession(record);
+      else this.#opened(record, identity, request);
+    } finally {
+      arrived();
     }
+  }
+
+  #opened(record: SessionRecord, identity: Identity, request: AuthRequest): void {
+    const options = this.#options;
     clearTimeout(this.#authTimer);
     this.#identity = identity;
     this.#record = record;
     this.#version = request.version ?? '';
     options.table.add(this, record, identity.accountId);
     this.#watchExpiry(identity);
-    this.#reply(this.#welcome(identity, offered));
+    this.#reply(this.#welcome(identity, request.features ?? []));
     this.#session.authenticated();
     options.log.info(
       { agent: identity.agentId, account: identity.accountId, session: record.id, remote: this.remoteAddress },

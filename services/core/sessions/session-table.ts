@@ -1,13 +1,16 @@
 import type { SessionFigures } from '../../../shared/control/figures.ts';
 import type { ErrorCode } from '../../../shared/errors/codes.ts';
 import type { Upstream } from '../../../shared/protocol/stream-types.ts';
-import type { SessionId, SessionRef } from '../../../shared/registry/registry.ts';
+import { processOf, type SessionId, type SessionRef } from '../../../shared/registry/registry.ts';
+import type { Way } from '../agent-placement.ts';
 
 /** What the table's users see of an agent session. */
 export interface HeldSession {
   /** Undefined until the agent has proved who it is. */
   readonly ref: SessionRef | undefined;
   readonly accountId: string;
+  /** It was told to go. */
+  readonly isLeaving: boolean;
   /** Where requests for this agent go. */
   readonly upstream: Upstream;
   readonly agentId: string;
@@ -22,8 +25,8 @@ export interface HeldSession {
 export interface DrainOptions {
   /** Why, for the agent's log. */
   readonly code?: ErrorCode;
-  /** host:port to connect to instead. */
-  readonly reconnectTo?: string | undefined;
+  /** The node to connect to instead. */
+  readonly next?: Way | undefined;
   /** Takes new streams until the agent has its next session. Default false: none, and the end when the last is done. */
   readonly keepServing?: boolean;
 }
@@ -34,6 +37,10 @@ export class SessionTable {
   /** Replaced, but routed to until the newer session has registered their tunnels; by id and epoch. */
   readonly #replaced = new Map<string, HeldSession>();
   readonly #perAccount = new Map<string, number>();
+  /** How many that have, or are about to have, each id; by process. */
+  readonly #processes = new Map<string, Map<SessionId, number>>();
+  /** Of sessions that are about to be here. */
+  readonly #expected = new Map<SessionId, number>();
 
   get size(): number {
     return this.#sessions.size;
@@ -61,12 +68,35 @@ export class SessionTable {
     return [...this.#sessions.values(), ...this.#replaced.values()];
   }
 
+  /**
+   * Says that a session with this id is about to be here, until the returned function is called: of two of one process that
+   * come at the same time each must see the other.
+   */
+  expect(id: SessionId): () => void {
+    count(this.#expected, id, 1);
+    this.#countId(id, 1);
+    return () => {
+      count(this.#expected, id, -1);
+      this.#countId(id, -1);
+    };
+  }
+
+  /** Whether another session of the same process is here to stay, or about to be. */
+  hasSibling(id: SessionId): boolean {
+    for (const other of this.#processes.get(processOf(id))?.keys() ?? []) {
+      if (other === id) continue;
+      if (this.#expected.has(other) || this.#sessions.get(other)?.isLeaving === false) return true;
+    }
+    return false;
+  }
+
   add(session: HeldSession, ref: SessionRef, accountId: string): void {
     const older = this.#sessions.get(ref.id);
-    if (older !== undefined) this.#count(older.accountId, -1);
+    if (older === undefined) this.#countId(ref.id, 1);
+    else count(this.#perAccount, older.accountId, -1);
     if (older?.ref !== undefined) this.#replaced.set(exactly(older.ref), older);
     this.#sessions.set(ref.id, session);
-    this.#count(accountId, 1);
+    count(this.#perAccount, accountId, 1);
   }
 
   /** Does nothing when another session has taken the place. */
@@ -74,14 +104,24 @@ export class SessionTable {
     this.#replaced.delete(exactly(ref));
     if (this.#sessions.get(ref.id) !== session) return;
     this.#sessions.delete(ref.id);
-    this.#count(session.accountId, -1);
+    this.#countId(ref.id, -1);
+    count(this.#perAccount, session.accountId, -1);
   }
 
-  #count(accountId: string, change: number): void {
-    const count = (this.#perAccount.get(accountId) ?? 0) + change;
-    if (count > 0) this.#perAccount.set(accountId, count);
-    else this.#perAccount.delete(accountId);
+  #countId(id: SessionId, change: number): void {
+    const process = processOf(id);
+    const ids = this.#processes.get(process) ?? new Map<SessionId, number>();
+    count(ids, id, change);
+    if (ids.size > 0) this.#processes.set(process, ids);
+    else this.#processes.delete(process);
   }
+}
+
+/** Counts keys; one that is at zero takes no memory. */
+function count<K>(counts: Map<K, number>, key: K, change: number): void {
+  const now = (counts.get(key) ?? 0) + change;
+  if (now > 0) counts.set(key, now);
+  else counts.delete(key);
 }
 
 function exactly(ref: SessionRef): string {

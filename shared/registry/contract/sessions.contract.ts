@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { SessionRecord } from '../registry.ts';
+import type { SessionId, SessionRecord } from '../registry.ts';
 import { claim, epochs, NODE_A, NODE_B, PLENTY, type TestCluster, tunnel, withCode } from './support.contract.ts';
 
 /** Epochs, and what a replaced session may still do. */
@@ -29,6 +29,25 @@ export function sessionContract(cluster: TestCluster, races: number): void {
       const found = await cluster.a.byAgent('agent-1');
       assert.deepEqual(new Set(found.map(({ id }) => id)), new Set(all.map(({ id }) => id)));
       assert.deepEqual(await cluster.a.byAgent('agent-2'), []);
+    });
+
+    test('is known to every node together with the other sessions of its process', async () => {
+      const first = await cluster.a.openSession(claim());
+      const second = await cluster.b.openSession(claim({ slot: 1, nodeId: NODE_B }));
+      await cluster.b.openSession(claim({ instanceId: 'i2' }));
+      await cluster.settled();
+      const beside = (id: SessionId): unknown => [cluster.a, cluster.b].map((node) => node.beside(id));
+      assert.deepEqual(beside(first.id), [[second], [second]]);
+      const moved = await cluster.a.openSession(claim({ slot: 1, nodeId: NODE_A }));
+      await cluster.settled();
+      assert.deepEqual(
+        cluster.b.beside(first.id).map((other) => [other.epoch, other.nodeId]),
+        [[moved.epoch, NODE_A]],
+      );
+      await cluster.a.closeSession(moved);
+      await cluster.settled();
+      assert.deepEqual(beside(first.id), [[], []]);
+      assert.deepEqual(cluster.b.beside('agent-9/i1/0' as SessionId), []);
     });
 
     test('gets a higher epoch each time it opens, also after it was closed', async () => {

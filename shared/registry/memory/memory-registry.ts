@@ -5,6 +5,7 @@ import {
   type Epoch,
   type NodeInfo,
   type NodeRecord,
+  processOf,
   type Registry,
   type RegistryEvent,
   type Route,
@@ -40,6 +41,7 @@ class MemoryRegistry implements Registry {
   readonly #sessions = new Map<SessionId, LiveSession>();
   readonly #sessionsByAgent = new SetIndex<SessionId>();
   readonly #sessionsByAccount = new SetIndex<SessionId>();
+  readonly #sessionsByProcess = new SetIndex<SessionId>();
   readonly #tunnelsByAccount = new SetIndex<string>();
   readonly #feed = new EventFeed<RegistryEvent>();
   #endpoints = 0;
@@ -81,6 +83,7 @@ class MemoryRegistry implements Registry {
     this.#sessions.set(id, { record, tunnels: replaced?.tunnels ?? new Set() });
     this.#sessionsByAgent.add(agentId, id);
     this.#sessionsByAccount.add(accountId, id);
+    this.#sessionsByProcess.add(processOf(id), id);
     if (replaced !== undefined) {
       const session = refOf(replaced.record);
       this.#feed.publish({ type: 'session-replaced', session, nodeId: replaced.record.nodeId });
@@ -97,6 +100,7 @@ class MemoryRegistry implements Registry {
     this.#sessions.delete(id);
     this.#sessionsByAgent.remove(agentId, id);
     this.#sessionsByAccount.remove(accountId, id);
+    this.#sessionsByProcess.remove(processOf(id), id);
     for (const name of live.tunnels) this.#removeEndpoint(name, id);
     this.#feed.publish({ type: 'session', session: live.record, isOpen: false });
   }
@@ -186,6 +190,12 @@ class MemoryRegistry implements Registry {
   async byAgent(agentId: string): Promise<SessionRecord[]> {
     this.#assertOpen();
     return Array.from(this.#sessionsByAgent.get(agentId), (id) => indexed(this.#sessions.get(id)).record);
+  }
+
+  beside(id: SessionId): readonly SessionRecord[] {
+    return Array.from(this.#sessionsByProcess.get(processOf(id)))
+      .filter((other) => other !== id)
+      .map((other) => indexed(this.#sessions.get(other)).record);
   }
 
   async byAccount(accountId: string): Promise<Route[]> {

@@ -175,6 +175,10 @@ class ClusterRegistry implements RedisRegistry {
     return this.#asking(() => this.#claims.byAgent(agentId));
   }
 
+  beside(id: SessionId): readonly SessionRecord[] {
+    return this.#replica.sessions.beside(id);
+  }
+
   byAccount(accountId: string): Promise<Route[]> {
     return this.#asking(() => this.#claims.byAccount(accountId));
   }

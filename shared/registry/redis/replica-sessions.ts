@@ -1,5 +1,5 @@
 import type { EventFeed } from '../event-feed.ts';
-import type { RegistryEvent, SessionId, SessionRecord } from '../registry.ts';
+import { processOf, type RegistryEvent, type SessionId, type SessionRecord } from '../registry.ts';
 import { SHARDS } from './keys.ts';
 import { type StoredSession, sessionOf } from './records.ts';
 
@@ -18,6 +18,7 @@ export class ReplicaSessions {
   readonly #isAlive: (by: string, incarnation: number) => boolean;
   readonly #byShard: readonly Map<SessionId, Entry>[] = Array.from({ length: SHARDS }, () => new Map());
   readonly #byNode = new Map<string, Map<SessionId, Entry>>();
+  readonly #byProcess = new Map<string, Map<SessionId, Entry>>();
   #visible = 0;
 
   constructor(feed: EventFeed<RegistryEvent>, isAlive: (by: string, incarnation: number) => boolean) {
@@ -39,6 +40,12 @@ export class ReplicaSessions {
     return Array.from(this.#byNode.get(nodeId)?.values() ?? [], ({ record }) => record);
   }
 
+  /** The others of the same process that are shown. */
+  beside(id: SessionId): SessionRecord[] {
+    const entries = [...(this.#byProcess.get(processOf(id))?.values() ?? [])];
+    return entries.flatMap(({ record, visible }) => (visible && record.id !== id ? record : []));
+  }
+
   owners(): Iterable<string> {
     return this.#byNode.keys();
   }
@@ -53,14 +60,13 @@ export class ReplicaSessions {
     const next = stored === undefined || stored.x === 1 ? undefined : this.#entry(stored);
     if (before !== undefined) {
       sessions?.delete(id);
-      const owned = this.#byNode.get(before.by);
-      owned?.delete(id);
-      if (owned?.size === 0) this.#byNode.delete(before.by);
+      remove(this.#byNode, before.by, id);
+      remove(this.#byProcess, processOf(id), id);
     }
     if (next !== undefined) {
       sessions?.set(id, next);
-      const owned = this.#byNode.get(next.by) ?? new Map<SessionId, Entry>();
-      this.#byNode.set(next.by, owned.set(id, next));
+      add(this.#byNode, next.by, id, next);
+      add(this.#byProcess, processOf(id), id, next);
     }
     this.#show(shown(before), shown(next));
   }
@@ -95,6 +101,17 @@ export class ReplicaSessions {
       this.#feed.publish({ type: 'session', session: before, isOpen: false });
     }
   }
+}
+
+function add(index: Map<string, Map<SessionId, Entry>>, key: string, id: SessionId, entry: Entry): void {
+  const entries = index.get(key) ?? new Map<SessionId, Entry>();
+  index.set(key, entries.set(id, entry));
+}
+
+function remove(index: Map<string, Map<SessionId, Entry>>, key: string, id: SessionId): void {
+  const entries = index.get(key);
+  entries?.delete(id);
+  if (entries?.size === 0) index.delete(key);
 }
 
 function shown(entry: Entry | undefined): SessionRecord | undefined {
