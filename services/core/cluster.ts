@@ -111,6 +111,12 @@ export class Cluster {
     return this.#links.states.every(({ up }) => up);
   }
 
+  /** The other nodes. */
+  get peers(): readonly NodeId[] {
+    const { registry, nodeId } = this.#options;
+    return registry.nodes().flatMap((node) => (node.nodeId === nodeId ? [] : node.nodeId));
+  }
+
   /** Whether another node takes agents now. */
   get hasOthers(): boolean {
     const { registry, nodeId } = this.#options;

@@ -20,6 +20,7 @@ export class Drain {
   readonly #options: DrainOptions;
   #isDraining = false;
   #isLeaving = false;
+  #isIsolated = false;
   /** The steps of one change must not mix with those of another. */
   #changes: Promise<unknown> = Promise.resolve();
 
@@ -30,6 +31,20 @@ export class Drain {
   /** Whether the node takes no new agents. Readiness follows it at once. */
   get isDraining(): boolean {
     return this.#isDraining;
+  }
+
+  /** Whether this node alone is cut off from the registry. */
+  get isIsolated(): boolean {
+    return this.#isIsolated;
+  }
+
+  /** The agents go where others route to them, and are let in again when this node has its place back. */
+  setIsolated(isIsolated: boolean): void {
+    this.#isIsolated = isIsolated;
+    // A node that drains has told its agents already, and lets none in when it is reconnected.
+    if (this.#isDraining) return;
+    if (isIsolated) this.#sendAway(this.#options.timeout);
+    else this.#options.agents()?.resume();
   }
 
   /**
@@ -52,7 +67,7 @@ export class Drain {
         throw error;
       }
       this.#options.log.warn({ deadline }, 'node is drained: it takes no agents until that is undone');
-      this.#options.agents()?.drain(deadline, (session) => cluster.placement.nextFor(session));
+      this.#sendAway(deadline);
     });
   }
 
@@ -83,7 +98,7 @@ export class Drain {
     } catch (error) {
       this.#options.log.warn({ err: error }, 'the other nodes could not be told that this one is draining');
     }
-    this.#options.agents()?.drain(deadline, (session) => cluster.placement.nextFor(session));
+    this.#sendAway(deadline);
     return true;
   }
 
@@ -95,8 +110,13 @@ export class Drain {
       this.#options.log.warn({ err: error }, 'the other nodes could not be told that this one takes agents again');
     }
     if (this.#isLeaving) throw leaving();
-    this.#options.agents()?.resume();
     this.#isDraining = false;
+    if (!this.#isIsolated) this.#options.agents()?.resume();
+  }
+
+  #sendAway(deadline: number): void {
+    const cluster = this.#options.cluster();
+    this.#options.agents()?.drain(deadline, (session) => cluster?.placement.nextFor(session));
   }
 
   #clusterWithOthers(): Cluster {

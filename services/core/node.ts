@@ -23,6 +23,7 @@ import { Cluster } from './cluster.ts';
 import { NodeControl } from './control.ts';
 import { Drain } from './drain.ts';
 import { createPublicListener, type PublicListener, type PublicListenerOptions } from './edge/listener.ts';
+import { IsolationWatch } from './isolation.ts';
 import { CoreMetrics } from './metrics.ts';
 import { TunnelProxy } from './proxy/proxy.ts';
 import { Router } from './router/router.ts';
@@ -60,6 +61,7 @@ export class CoreNode {
   readonly #router: Router;
   readonly #control: NodeControl;
   readonly #drain: Drain;
+  readonly #isolationWatch: IsolationWatch;
   #cluster: Cluster | undefined;
   #public: PublicListener | undefined;
   /** Kept from the start: agents are still told URLs while the node drains and the ports are closed. */
@@ -125,6 +127,13 @@ export class CoreNode {
         buffered: this.#budget.used,
       }),
       cluster: () => this.#cluster,
+    });
+    this.#isolationWatch = new IsolationWatch({
+      problem: () => this.#registry.unavailable(),
+      peers: () => this.#cluster?.peers ?? [],
+      calls: this.#control.calls,
+      onChange: (isIsolated) => this.#drain.setIsolated(isIsolated),
+      log,
     });
   }
 
@@ -214,6 +223,7 @@ export class CoreNode {
     await this.#cluster?.stop(left());
     this.#unsubscribe();
     this.#stallWatch.close();
+    this.#isolationWatch.close();
     this.#control.close();
     this.#proxy.close();
     this.#router.close();
@@ -227,10 +237,12 @@ export class CoreNode {
     const awake = !this.#stallWatch.isRecovering;
     // Told, but no reason to send visitors elsewhere: running tunnels do not need the registry, and all nodes share it.
     const registry = this.#registry.unavailable() === undefined;
+    // The others, who have it, answer better then.
+    const joined = !this.#drain.isIsolated;
     const admitting = !this.#drain.isDraining;
     return {
-      ready: this.#serving && awake && admitting,
-      checks: { serving: this.#serving, awake, admitting, registry },
+      ready: this.#serving && awake && joined && admitting,
+      checks: { serving: this.#serving, awake, joined, admitting, registry },
     };
   }
 
