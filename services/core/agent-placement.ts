@@ -7,14 +7,7 @@ import {
   type SessionRecord,
   sessionId,
 } from '../../shared/registry/registry.ts';
-import type { SessionTable } from './sessions/session-table.ts';
-
-/** Another node, and how an agent gets there. */
-export interface Way {
-  readonly nodeId: NodeId;
-  /** host:port. */
-  readonly address: string;
-}
+import type { SessionTable, Way } from './sessions/session-table.ts';
 
 export interface AgentPlacementOptions {
   readonly nodeId: NodeId;

@@ -2,8 +2,8 @@ import type { AddressInfo, Socket } from 'node:net';
 import { createServer, DEFAULT_CIPHERS, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 import { CulvertError } from '../../../shared/errors/codes.ts';
 import type { SessionRecord } from '../../../shared/registry/registry.ts';
-import type { Way } from '../agent-placement.ts';
 import { AgentSession, type AgentSessionOptions } from './agent-session.ts';
+import type { Way } from './session-table.ts';
 
 export interface AgentListenerOptions extends AgentSessionOptions {
   readonly host: string | undefined;

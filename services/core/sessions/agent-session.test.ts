@@ -8,9 +8,8 @@ import { Session } from '../../../shared/protocol/session.ts';
 import { createMemoryRegistry } from '../../../shared/registry/memory/memory-registry.ts';
 import type { NodeId, Registry } from '../../../shared/registry/registry.ts';
 import { RecordingSink, socketPair } from '../../../shared/testkit/session-pair.ts';
-import type { Way } from '../agent-placement.ts';
 import { AgentSession, type AgentSessionOptions } from './agent-session.ts';
-import { SessionTable } from './session-table.ts';
+import { SessionTable, type Way } from './session-table.ts';
 import { createTokenVerifier } from './token-verifier.ts';
 
 const SECRET = 'a secret that is long enough for HS256, surely';

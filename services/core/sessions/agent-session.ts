@@ -19,8 +19,7 @@ import { Session } from '../../../shared/protocol/session.ts';
 import type { Stream, StreamSink, Upstream } from '../../../shared/protocol/stream-types.ts';
 import { normalizeTunnelName } from '../../../shared/registry/names.ts';
 import { type NodeId, type Registry, type SessionRecord, sessionId } from '../../../shared/registry/registry.ts';
-import type { Way } from '../agent-placement.ts';
-import type { DrainOptions, HeldSession, SessionTable } from './session-table.ts';
+import type { DrainOptions, HeldSession, SessionTable, Way } from './session-table.ts';
 import { type Identity, isNameAllowed, type TokenVerifier } from './token-verifier.ts';
 
 export interface AgentSessionOptions {

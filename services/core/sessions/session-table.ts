@@ -1,8 +1,14 @@
 import type { SessionFigures } from '../../../shared/control/figures.ts';
 import type { ErrorCode } from '../../../shared/errors/codes.ts';
 import type { Upstream } from '../../../shared/protocol/stream-types.ts';
-import { processOf, type SessionId, type SessionRef } from '../../../shared/registry/registry.ts';
-import type { Way } from '../agent-placement.ts';
+import { type NodeId, processOf, type SessionId, type SessionRef } from '../../../shared/registry/registry.ts';
+
+/** Another node, and how an agent gets there. */
+export interface Way {
+  readonly nodeId: NodeId;
+  /** host:port. */
+  readonly address: string;
+}
 
 /** What the table's users see of an agent session. */
 export interface HeldSession {
