@@ -3,8 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { checkHaproxyConfig, HAPROXY_CONFIG, startHaproxy } from '../shared/testkit/haproxy.ts';
+import { checkHaproxyConfig, HAPROXY_CONFIG, type HaproxyServer, startHaproxy } from '../shared/testkit/haproxy.ts';
 import { visit } from '../shared/testkit/http-visitor.ts';
+import { type LocalService, startTcpService } from '../shared/testkit/local-service.ts';
 import { ensureServerCertificate } from '../shared/tls/certificates.ts';
 
 const config = readFileSync(HAPROXY_CONFIG, 'utf8');
@@ -108,4 +109,58 @@ describe('HAProxy without any node', () => {
       }
     }
   });
+});
+
+describe('a node that closes the connection without an answer', () => {
+  let haproxy: HaproxyServer;
+  let node: LocalService<unknown>;
+  /** Requests that reached it, without health checks. */
+  let asked: string[] = [];
+
+  before(async () => {
+    haproxy = await startHaproxy();
+    node = await startTcpService((socket) => {
+      socket.once('data', (chunk) => {
+        const line = chunk.toString('latin1').split('\r\n', 1)[0] ?? '';
+        if (line.startsWith('GET /health/ready')) {
+          socket.end('HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
+          return;
+        }
+        asked.push(line);
+        socket.destroy();
+      });
+    });
+    for (const slot of ['core1', 'core2']) {
+      await haproxy.command(`set server cores/${slot} addr 127.0.0.1 port ${node.port}`);
+      await haproxy.command(`set server cores/${slot} check-port ${node.port}`);
+      await haproxy.command(`set server cores/${slot} state ready`);
+    }
+  });
+  after(async () => {
+    await haproxy.close();
+    await node.close();
+  });
+
+  for (const method of ['POST', 'PATCH']) {
+    test(`gets a ${method} once: it may have been done`, async () => {
+      asked = [];
+      const { status, headers } = await visit(`http://a.localhost:${haproxy.httpPort}/pay`, { method, body: 'x' });
+      assert.equal(status, 502);
+      assert.equal(headers['x-culvert-error'], 'connection_closed');
+      assert.deepEqual(asked, [`${method} /pay HTTP/1.1`]);
+    });
+  }
+
+  for (const method of ['GET', 'PUT']) {
+    test(`is not the only one that gets a ${method}, which may be done twice`, async () => {
+      asked = [];
+      const body = method === 'PUT' ? { body: 'x' } : {};
+      const { status } = await visit(`http://a.localhost:${haproxy.httpPort}/page`, { method, ...body });
+      assert.equal(status, 502);
+      assert.deepEqual(
+        asked,
+        Array.from({ length: 4 }, () => `${method} /page HTTP/1.1`),
+      );
+    });
+  }
 });

@@ -204,6 +204,11 @@ describe('through HAProxy', { timeout: 120_000 }, () => {
     assert.equal(seen['x-forwarded-proto'], 'http');
     assert.match(seen['forwarded'] ?? '', /^for=127\.0\.0\.1;proto=http, /);
     assert.equal(seen['x-forwarded-port'], undefined);
+    assert.match(
+      seen['x-request-id'] ?? '',
+      /^[0-9a-f]{8}-[0-9a-f-]{27}$/,
+      'the id is not the one in the log of HAProxy',
+    );
   });
 
   test('an agent that asks for a node by its server name comes to that node, whatever the case', async () => {
