@@ -20,6 +20,8 @@ const PAUSE_FACTOR = 4;
 /** Between attempts to reach it, milliseconds. */
 const FIRST_RETRY = 100;
 const LONGEST_RETRY = 2000;
+/** HAProxy starts after edge-sync, whose files it needs: until so long after the start it may be missing, milliseconds. */
+const START_GRACE = 15_000;
 
 /** What happened, for metrics. `at` counts from 0 in the order of the configuration. */
 export interface HaproxyEvents {
@@ -57,6 +59,7 @@ export class Haproxy {
   #slots = { unplaced: 0, free: 0 };
   #serversFile = '';
   #isInStep = false;
+  #wasReached = false;
   /** Since when a change waits to be pushed, milliseconds of `performance.now()`. */
   #waitingSince: number | undefined;
   #wake: (() => void) | undefined;
@@ -129,6 +132,8 @@ export class Haproxy {
 
   async #run(): Promise<void> {
     let isFailing = false;
+    let hasWarned = false;
+    const graceEnds = performance.now() + START_GRACE;
     while (!this.#closed) {
       const started = performance.now();
       const since = this.#waitingSince;
@@ -136,14 +141,20 @@ export class Haproxy {
       try {
         await this.#round();
         this.#backoff.reset();
+        this.#wasReached = true;
         if (!this.#isInStep || isFailing) this.#log.info(this.state, 'haproxy is in step');
         this.#isInStep = true;
         isFailing = false;
+        hasWarned = false;
       } catch (error) {
         if (this.#closed) return;
         this.#waitingSince = since ?? started;
         this.#events.onError();
-        if (!isFailing) this.#log.warn({ err: error }, 'haproxy cannot be brought in step; trying again');
+        const isStarting = !this.#wasReached && performance.now() < graceEnds;
+        if (!hasWarned && !isStarting) {
+          this.#log.warn({ err: error }, 'haproxy cannot be brought in step; trying again');
+          hasWarned = true;
+        }
         this.#isInStep = false;
         isFailing = true;
         await this.#pause(this.#backoff.next(), false);
