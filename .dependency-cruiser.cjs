@@ -7,7 +7,8 @@ require.resolve('@swc/core');
 
 const TEST = '\\.(?:test|contract)\\.ts$|^shared/testkit/|^services/[^/]+/testkit/|^services/cli/e2e/';
 /** Started by somebody: commands, library entries, load runs. */
-const ENTRY = '^services/(?:[^/]+/main|agent/index)\\.ts$|^loadtest/|\\.config\\.[cm]?[jt]s$';
+const ENTRY =
+  '^services/(?:[^/]+/main|agent/index)\\.ts$|^loadtest/|^deploy/healthcheck\\.mjs$|\\.config\\.[cm]?[jt]s$';
 
 /** The ordered start of a core node, which serves the dashboard's API on a port of its own. */
 const NODE = '^services/core/node\\.ts$';
