@@ -92,6 +92,13 @@ export class Cluster {
     });
   }
 
+  /** Makes a new certificate for this node, used for links from now on. */
+  async renewIdentity(): Promise<void> {
+    const identity = await clusterIdentity(this.#options.secret, this.#options.nodeId);
+    this.#links.reloadTls(identity);
+    this.#listener.reloadTls(identity);
+  }
+
   get relayPort(): number {
     return this.#listener.address.port;
   }

@@ -272,6 +272,7 @@ export class CoreNode {
     try {
       const agent = await this.#agentCertificate();
       this.#agents?.reloadTls(agent.cert, agent.key);
+      await this.#cluster?.renewIdentity();
       const { publicTlsCert, publicTlsKey } = this.#config;
       if (publicTlsCert === undefined || publicTlsKey === undefined) return;
       const visitors = await loadCertificate(publicTlsCert, publicTlsKey);

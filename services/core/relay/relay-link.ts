@@ -1,6 +1,7 @@
 import { connect, type TLSSocket } from 'node:tls';
 import type { Address } from '../../../shared/config/net-values.ts';
 import { CulvertError } from '../../../shared/errors/codes.ts';
+import { Backoff } from '../../../shared/net/backoff.ts';
 import type { Logger } from '../../../shared/observability/logger.ts';
 import type { RequestHead } from '../../../shared/protocol/heads.ts';
 import type { Session } from '../../../shared/protocol/session.ts';
@@ -25,11 +26,13 @@ export interface RelayLinkOptions extends LinkSessionOptions {
 }
 
 const CONNECT_TIMEOUT = 3000;
-/** The first wait is this long at most; each later one doubles up to the cap. Milliseconds. */
+/** The longest first wait, milliseconds. */
 const FIRST_WAIT = 100;
 const RECONNECT_CAP = 2000;
 /** Streams on a connection that was replaced may go on for this time, milliseconds. */
 const REPLACED_DEADLINE = 3_600_000;
+/** A connection that ended sooner than this was no success: its peer is not hurried to take the next. Milliseconds. */
+const STABLE_AFTER = 5000;
 
 /** The link to one peer node: a connection that is kept up, over which this node opens streams to the peer's agents. */
 export class RelayLink implements Upstream, CallLink {
@@ -41,7 +44,7 @@ export class RelayLink implements Upstream, CallLink {
   /** All connections: the one that is being made, the current one, and those that were replaced and run out. */
   readonly #dials = new Set<Dial>();
   #retry: NodeJS.Timeout | undefined;
-  #failures = 0;
+  readonly #backoff: Backoff;
   #closing = false;
   #whenClosed: (() => void)[] = [];
 
@@ -50,6 +53,7 @@ export class RelayLink implements Upstream, CallLink {
     this.nodeId = nodeId;
     this.address = address;
     this.#options = options;
+    this.#backoff = new Backoff(FIRST_WAIT, options.reconnectCap ?? RECONNECT_CAP, options.random);
     this.#dial();
   }
 
@@ -114,7 +118,6 @@ export class RelayLink implements Upstream, CallLink {
   #onReady(dial: Dial): void {
     const previous = this.#current;
     this.#current = dial;
-    this.#failures = 0;
     // Make-before-break: only now do new streams leave the connection whose ids run out.
     if (previous !== undefined) previous.leave('the link is replaced', REPLACED_DEADLINE);
     else this.#options.onChange(this.nodeId, true, 'connected');
@@ -122,6 +125,7 @@ export class RelayLink implements Upstream, CallLink {
 
   #onClosed(dial: Dial, reason: string): void {
     this.#dials.delete(dial);
+    if (dial.lifetime >= STABLE_AFTER) this.#backoff.reset();
     if (this.#current === dial) {
       this.#current = undefined;
       this.#options.onChange(this.nodeId, false, reason);
@@ -138,11 +142,8 @@ export class RelayLink implements Upstream, CallLink {
     return false;
   }
 
-  /** With jitter, so that the peers of a node that restarted do not come back in step. */
   #redialLater(reason: string): void {
-    const step = Math.min(this.#options.reconnectCap ?? RECONNECT_CAP, FIRST_WAIT * 2 ** Math.min(this.#failures, 20));
-    this.#failures += 1;
-    const wait = step * (0.5 + (this.#options.random ?? Math.random)() / 2);
+    const wait = this.#backoff.next();
     this.#options.log.debug({ peer: this.nodeId, reason, wait }, 'relay link will be dialled again');
     clearTimeout(this.#retry);
     this.#retry = setTimeout(() => this.#dial(), wait);
@@ -164,7 +165,8 @@ class Dial {
   readonly session: Session;
   readonly #events: DialEvents;
   readonly #timer: NodeJS.Timeout;
-  #ready = false;
+  /** When the peer had proved itself, monotonic milliseconds. */
+  #readyAt = Number.POSITIVE_INFINITY;
   #leaving = false;
 
   constructor(nodeId: NodeId, address: Address, options: RelayLinkOptions, events: DialEvents) {
@@ -193,7 +195,7 @@ class Dial {
       onClosed: (_code, message) => {
         clearTimeout(this.#timer);
         // A handshake that failed must not linger until the session's grace is over.
-        if (!this.#ready) this.socket.destroy();
+        if (!this.#isReady) this.socket.destroy();
         events.onClosed(this, message);
       },
     });
@@ -210,6 +212,15 @@ class Dial {
     return this.session.available && this.socket.writable;
   }
 
+  /** Milliseconds since the link was there; negative before. */
+  get lifetime(): number {
+    return performance.now() - this.#readyAt;
+  }
+
+  get #isReady(): boolean {
+    return this.#readyAt !== Number.POSITIVE_INFINITY;
+  }
+
   /** False once another connection carries, or nothing should carry, new streams. */
   get carriesNew(): boolean {
     return !this.#leaving;
@@ -217,7 +228,7 @@ class Dial {
 
   leave(reason: string, deadline: number): void {
     this.#leaving = true;
-    if (this.#ready) this.session.goAway(reason, deadline);
+    if (this.#isReady) this.session.goAway(reason, deadline);
     else this.destroy(reason);
   }
 
@@ -229,7 +240,7 @@ class Dial {
   #onFirstByte(): void {
     if (this.session.state !== 'handshake') return;
     clearTimeout(this.#timer);
-    this.#ready = true;
+    this.#readyAt = performance.now();
     this.session.authenticated();
     this.#events.onReady(this);
   }

@@ -27,8 +27,11 @@ export interface LinkState {
   readonly streams: number;
 }
 
-/** Streams on the link to a node that left, or has another address now, may go on for this time, milliseconds. */
-const REMOVED_DEADLINE = 30_000;
+/**
+ * Streams on the link to a node that left, or has another address now, may go on for this time, milliseconds. A node that lost
+ * its lease may only have lost Redis: its link tells within seconds when it is dead.
+ */
+const REMOVED_DEADLINE = 3_600_000;
 
 /** The links from this node to all others, kept up from the moment that a node joins to the one that it leaves. */
 export class RelayLinks {

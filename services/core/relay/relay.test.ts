@@ -415,6 +415,40 @@ describe('a relay link', () => {
     );
   });
 
+  test('that never lasts is dialled less and less often', async (t) => {
+    const { a, b, wire } = await twoNodes(t);
+    const waits: number[] = [];
+    const seen = Promise.withResolvers<void>();
+    const watching = Object.assign(Object.create(log), {
+      debug: (fields: { wait?: number }) => {
+        if (fields.wait !== undefined) waits.push(fields.wait);
+        if (waits.length === 3) seen.resolve();
+      },
+    });
+    const links = new RelayLinks({
+      ...{ nodeId: a.id, identity: await clusterIdentity(SECRET, 'a'), log: watching, processBudget: a.budget },
+      onChange: (_node, up) => up && wire.cut(),
+      random: () => 1,
+    });
+    t.after(() => links.close(0));
+    links.setPeers([{ nodeId: b.id, relayAddr: `127.0.0.1:${wire.port}` }]);
+    await seen.promise;
+    assert.deepEqual(waits.slice(0, 3), [100, 200, 400]);
+  });
+
+  test('is made with the newest certificate of either side, and goes on with the one it was made with', async (t) => {
+    const { a, b, agent, wire } = await twoNodes(t);
+    for (const part of [a.links, a.listener]) part.reloadTls(await clusterIdentity(SECRET, 'a'));
+    // Of another cluster: whoever still uses the old one of its peer is found out.
+    b.listener.reloadTls(await clusterIdentity(`${SECRET}!`, 'b'));
+    await roundTrip(a, b, agent);
+    wire.cut();
+    await a.untilChange(() => a.changes.length === 2);
+    a.links.reloadTls(await clusterIdentity(`${SECRET}!`, 'a'));
+    await a.untilChange(() => a.changes.length === 3);
+    await roundTrip(a, b, agent);
+  });
+
   test('on which the peer goes silent is known to be dead within 3 s', async (t) => {
     const { a, b, agent, wire } = await twoNodes(t);
     const { sink } = a.open(b);
