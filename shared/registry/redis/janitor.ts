@@ -80,7 +80,7 @@ export class Janitor {
       await this.#scan(sessionsKey(shard), async (id, json) => {
         const { a, b, c, p } = parseSession(json);
         if (b !== nodeId || c > incarnation) return;
-        await this.#withdrawal.close(a, { id: id as SessionId, epoch: p }, [], incarnation);
+        await this.#withdrawal.close(a, { id: id as SessionId, epoch: p }, [], { nodeId, incarnation });
         removed += 1;
       });
     }

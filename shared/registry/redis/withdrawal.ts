@@ -21,23 +21,27 @@ export class Withdrawal {
 
   /**
    * @param names released beside those that the store knows of: it may have lost them
-   * @param incarnation only when the session is of this or an older incarnation of its node
+   * @param dead only when the session is of this or an older incarnation of its node. That node may only have lost Redis: when
+   * it is back, the same session may claim its names again
    * @throws what Redis threw
    */
   async close(
     accountId: string,
     session: SessionRef,
     names: readonly string[],
-    incarnation?: number,
+    dead?: { readonly nodeId: string; readonly incarnation: number },
   ): Promise<Change[]> {
-    const reply = await this.#scripts.closing(accountId, session, incarnation);
+    const reply = await this.#scripts.closing(accountId, session, dead?.incarnation);
     if (stringAt(reply, 0) === 'stale') return [];
     const ended = { shard: shardOf(accountId), generation: stringAt(reply, 1), version: numberAt(reply, 2) };
     const held = new Set([...names, ...reply.slice(3).map(String)]);
-    const [, ...changes] = await Promise.all([
-      this.#scripts.disown(agentOf(session.id), session),
-      ...Array.from(held, (name) => this.release(name, session, true)),
-    ]);
+    await this.#scripts.disown(agentOf(session.id), session);
+    const changes: Change[] = [];
+    if (dead === undefined) {
+      changes.push(...(await Promise.all(Array.from(held, (name) => this.release(name, session, true)))));
+    } else {
+      await Promise.all(Array.from(held, (name) => this.#scripts.sweep(name, dead.nodeId, dead.incarnation)));
+    }
     // Last: until here the janitor would find the session and do the rest.
     await this.#scripts.closed(accountId, session);
     return [ended, ...changes];

@@ -3,6 +3,10 @@
 -- ARGV 1 session id, 2 epoch
 -- Returns {'ok'}
 local epoch = tonumber(ARGV[2])
+local raw = redis.call('HGET', KEYS[1], ARGV[1])
+local record = raw and cjson.decode(raw)
+-- Its node came back meanwhile and published it again.
+if record and record.p == epoch and not record.x then return { 'ok' } end
 local held = redis.call('HGETALL', KEYS[3])
 for i = 1, #held, 2 do
   if tonumber(held[i + 1]) <= epoch then
@@ -10,6 +14,5 @@ for i = 1, #held, 2 do
     if redis.call('HINCRBY', KEYS[2], held[i], -1) <= 0 then redis.call('HDEL', KEYS[2], held[i]) end
   end
 end
-local raw = redis.call('HGET', KEYS[1], ARGV[1])
-if raw and cjson.decode(raw).p == epoch then redis.call('HDEL', KEYS[1], ARGV[1]) end
+if record and record.p == epoch then redis.call('HDEL', KEYS[1], ARGV[1]) end
 return { 'ok' }
