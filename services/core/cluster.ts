@@ -4,7 +4,7 @@ import type { Logger } from '../../shared/observability/logger.ts';
 import type { ByteBudget } from '../../shared/protocol/budget.ts';
 import type { Upstream } from '../../shared/protocol/stream-types.ts';
 import type { EdgeAddress, NodeId, Registry } from '../../shared/registry/registry.ts';
-import { clusterIdentity } from '../../shared/tls/cluster-identity.ts';
+import type { ClusterIdentity } from '../../shared/tls/cluster-identity.ts';
 import { VERSION } from '../../shared/version.ts';
 import { AgentPlacement } from './agent-placement.ts';
 import type { CallLink } from './calls/call-client.ts';
@@ -23,7 +23,8 @@ export interface ClusterOptions {
   readonly processBudget: ByteBudget;
   /** Answers what other nodes ask this one. */
   readonly calls: CallServer;
-  readonly secret: string;
+  /** Asked at the start and at each renewal. */
+  readonly identity: () => Promise<ClusterIdentity>;
   /** Where the other nodes connect; an empty host means all addresses. */
   readonly relayAddr: { readonly host: string; readonly port: number };
   /** What the other nodes are told; undefined: the host name and the port that the listener got. */
@@ -48,15 +49,15 @@ export class Cluster {
   #onLinkChange: (() => void) | undefined;
   readonly #unsubscribe: () => void;
 
-  /** @throws CulvertError `invalid_config` for a secret or node id that makes no certificate, or an address in use */
+  /** @throws CulvertError `invalid_config` for a secret, node id or file that makes no identity, or an address in use */
   static async start(options: ClusterOptions): Promise<Cluster> {
-    const identity = await clusterIdentity(options.secret, options.nodeId);
+    const identity = await options.identity();
     const cluster = new Cluster(options, identity);
     await cluster.#listener.listen();
     return cluster;
   }
 
-  private constructor(options: ClusterOptions, identity: Awaited<ReturnType<typeof clusterIdentity>>) {
+  private constructor(options: ClusterOptions, identity: ClusterIdentity) {
     const { nodeId, registry, router, table, log, processBudget, calls, relayAddr } = options;
     this.#options = options;
     this.#joined = new Promise((resolve) => {
@@ -92,9 +93,9 @@ export class Cluster {
     });
   }
 
-  /** Makes a new certificate for this node, used for links from now on. */
+  /** Makes or reads a new certificate for this node, used for links from now on. */
   async renewIdentity(): Promise<void> {
-    const identity = await clusterIdentity(this.#options.secret, this.#options.nodeId);
+    const identity = await this.#options.identity();
     this.#links.reloadTls(identity);
     this.#listener.reloadTls(identity);
   }

@@ -13,6 +13,8 @@ import { createMemoryRegistry } from '../../shared/registry/memory/memory-regist
 import { createRedisRegistry } from '../../shared/registry/redis/redis-registry.ts';
 import type { EdgeAddress, NodeId, Registry } from '../../shared/registry/registry.ts';
 import { ensureServerCertificate, loadCertificate } from '../../shared/tls/certificates.ts';
+import { type ClusterIdentity, clusterIdentity } from '../../shared/tls/cluster-identity.ts';
+import { identityFromFiles } from '../../shared/tls/identity-files.ts';
 import { createApiTokenVerifier } from '../../shared/tokens/api-token.ts';
 import type { TokenKeys } from '../../shared/tokens/jwt.ts';
 import { VERSION } from '../../shared/version.ts';
@@ -323,8 +325,8 @@ export class CoreNode {
   }
 
   async #startCluster(): Promise<Cluster | undefined> {
-    const { redisUrl, clusterSecret, relayAddr, relayAdvertise } = this.#config;
-    if (redisUrl === undefined || clusterSecret === undefined) {
+    const { redisUrl, relayAddr, relayAdvertise } = this.#config;
+    if (redisUrl === undefined) {
       // Alone it is the one member, so that what lists the cluster's nodes lists it.
       const alone = { relayAddr: '', agentAddr: '', version: VERSION, startedAt: Date.now() };
       await this.#registry.join({ nodeId: this.#nodeId, ...alone });
@@ -338,7 +340,7 @@ export class CoreNode {
       log: this.#log,
       processBudget: this.#budget,
       calls: this.#control.server,
-      secret: clusterSecret,
+      identity: () => relayIdentity(this.#config),
       relayAddr,
       relayAdvertise,
       agentAdvertise: this.#config.agentAdvertise,
@@ -377,6 +379,13 @@ export class CoreNode {
       keepServing: true,
     });
   }
+}
+
+/** Of this node towards the others: from files, or derived from the secret that all share. */
+function relayIdentity(config: CoreConfig): Promise<ClusterIdentity> {
+  const { nodeId, clusterSecret, relayTlsCert: cert, relayTlsKey: key, relayTlsCa: ca } = config;
+  if (cert === undefined || key === undefined || ca === undefined) return clusterIdentity(clusterSecret ?? '', nodeId);
+  return identityFromFiles({ cert, key, ca }, nodeId);
 }
 
 function createRegistry(config: CoreConfig, logger: Logger): Registry {

@@ -141,6 +141,17 @@ describe('the core configuration', () => {
       { ...CLUSTER, 'redis-url': 'redis://redis', 'redis-sentinel-password-file': secretPath },
       /^--redis-sentinel-password-file has an effect only with a redis-url that starts with redis\+sentinel:/,
     ],
+    [
+      'a cluster secret and a relay certificate',
+      { ...CLUSTER, 'redis-url': 'redis://redis', 'relay-tls-cert': pem },
+      /^a cluster secret and relay-tls-cert exclude each other/,
+    ],
+    [
+      'a relay certificate without its authority',
+      { 'redis-url': 'redis://redis', 'relay-tls-cert': pem, 'relay-tls-key': pem },
+      /^relay-tls-cert, relay-tls-key and relay-tls-ca belong together/,
+    ],
+    ['a relay certificate without Redis', { 'relay-tls-ca': pem }, /^--relay-tls-ca has no effect without redis-url/],
     ['headers above what a frame carries', { 'max-header-size': '113KiB' }, /is not a size from 1KiB to 112KiB/],
   ] as const) {
     test(`is refused with ${name}`, () => {

@@ -205,6 +205,16 @@ const cluster = group('Cluster', {
     type: secretFile(MIN_HS256_SECRET_BYTES, SHORT_SECRET),
     help: 'File with that secret; white space around it is ignored.',
   }),
+  'relay-tls-cert': option({
+    type: readableFile(),
+    unset: 'a certificate made from the cluster secret',
+    help: 'PEM certificate chain of this node for the others, with the URI name culvert-node:<node-id>, for servers and clients; with relay-tls-key and relay-tls-ca instead of a cluster secret.',
+  }),
+  'relay-tls-key': option({ type: readableFile(), help: 'PEM private key of relay-tls-cert.' }),
+  'relay-tls-ca': option({
+    type: readableFile(),
+    help: 'PEM certificates of the authorities that sign the certificates of nodes; whoever has one that names a node is let in.',
+  }),
   'relay-addr': option({
     type: listenAddress(),
     default: ':7443',
@@ -263,6 +273,9 @@ export const CORE_SCHEMA = defineSchema({
         'redis-url',
         'cluster-secret',
         'cluster-secret-file',
+        'relay-tls-cert',
+        'relay-tls-key',
+        'relay-tls-ca',
         'relay-advertise',
         'agent-advertise',
         'agent-server-name',
@@ -271,15 +284,27 @@ export const CORE_SCHEMA = defineSchema({
       problem: (values, name) => {
         const { redisUrl, clusterSecret, clusterSecretFile } = values;
         const isSecretGiven = clusterSecret !== undefined || clusterSecretFile !== undefined;
+        const files = [values.relayTlsCert, values.relayTlsKey, values.relayTlsCa].filter((file) => file !== undefined);
         if (redisUrl !== undefined) {
+          if (files.length > 0) {
+            if (isSecretGiven) return 'a cluster secret and relay-tls-cert exclude each other: keep one';
+            return files.length === 3
+              ? undefined
+              : 'relay-tls-cert, relay-tls-key and relay-tls-ca belong together: give all';
+          }
           if (clusterSecret !== undefined && clusterSecretFile !== undefined) {
             return `${name('cluster-secret')} and ${name('cluster-secret-file')} exclude each other: keep one`;
           }
-          return isSecretGiven ? undefined : `${name('redis-url')} needs cluster-secret-file (or cluster-secret) too`;
+          return isSecretGiven
+            ? undefined
+            : `${name('redis-url')} needs cluster-secret-file (or cluster-secret, or relay-tls-cert) too`;
         }
         if (isSecretGiven) return 'a cluster secret has no effect without redis-url: give that too';
         const useless = (
           [
+            ['relay-tls-cert', values.relayTlsCert],
+            ['relay-tls-key', values.relayTlsKey],
+            ['relay-tls-ca', values.relayTlsCa],
             ['relay-advertise', values.relayAdvertise],
             ['agent-advertise', values.agentAdvertise],
             ['agent-server-name', values.agentServerName],

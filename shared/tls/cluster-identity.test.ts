@@ -138,11 +138,17 @@ describe('a cluster identity', () => {
   });
 
   test('names a node only with exactly one name of our kind', () => {
-    assert.equal(certifiedNodeId('URI:culvert-node:a'), 'a');
+    for (const names of [
+      'URI:culvert-node:a',
+      'DNS:x, URI:culvert-node:a, IP Address:10.0.0.1',
+      'URI:https://b, URI:culvert-node:a',
+    ]) {
+      assert.equal(certifiedNodeId(names), 'a', names);
+    }
     const others: (string | undefined)[] = [
       undefined,
       ...['', 'DNS:a', 'DNS:culvert-node:a', 'URI:culvert-node:', 'URI:culvert-node:a, URI:culvert-node:b'],
-      ...['URI:https://a', 'URI:"culvert-node:a"', 'DNS:x, URI:culvert-node:a'],
+      ...['URI:https://a', 'URI:"culvert-node:a"', 'DNS:"x, URI:culvert-node:b", URI:culvert-node:a'],
     ];
     for (const name of others) assert.equal(certifiedNodeId(name), undefined, String(name));
   });

@@ -119,15 +119,18 @@ export async function clusterIdentity(
 }
 
 /**
- * The node id in a certificate that was verified against the cluster's authority.
+ * The node id in a certificate that was verified against the cluster's authority: its one URI name that begins with
+ * `culvert-node:`. Names of other kinds beside it mean nothing here.
  * @param subjectAltName as node:tls and node:crypto give it
  */
 export function certifiedNodeId(subjectAltName: string | undefined): NodeId | undefined {
-  // One name and nothing else: no escape or separator that node:crypto writes fits the pattern of an id.
-  const uri = `URI:${NODE_URI}`;
-  if (subjectAltName?.startsWith(uri) !== true) return undefined;
-  const id = subjectAltName.slice(uri.length);
-  return NODE_ID.test(id) ? (id as NodeId) : undefined;
+  // node:crypto quotes a name that could be read as several; no id needs that.
+  if (subjectAltName === undefined || subjectAltName.includes('"')) return undefined;
+  const prefix = `URI:${NODE_URI}`;
+  const [id, ...others] = subjectAltName
+    .split(', ')
+    .flatMap((name) => (name.startsWith(prefix) ? name.slice(prefix.length) : []));
+  return id !== undefined && others.length === 0 && NODE_ID.test(id) ? (id as NodeId) : undefined;
 }
 
 /** HKDF-SHA-256 (RFC 5869). No salt: the secret is random already, and nodes share nothing else. */
