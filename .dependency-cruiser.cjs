@@ -78,6 +78,13 @@ module.exports = {
       to: { path: '^shared/registry/(?:memory|redis)/' },
     },
     {
+      name: 'directory-interface-knows-no-store',
+      comment: 'As with the registry: memory/ and redis/ are chosen in one place, at the start.',
+      severity: 'error',
+      from: { path: '^shared/directory/[^/]+\\.ts$', pathNot: TEST },
+      to: { path: '^shared/directory/(?:memory|redis)/' },
+    },
+    {
       name: 'no-test-in-the-product',
       severity: 'error',
       from: { path: '^(?:services|shared)/', pathNot: TEST },

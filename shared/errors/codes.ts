@@ -171,6 +171,18 @@ export const ERROR_CODES = {
     retryable: true,
     meaning: 'No other node takes agents, so those of this one would have nowhere to go.',
   },
+  access_revoked: {
+    status: 502,
+    wire: 50,
+    retryable: false,
+    meaning: 'The account, agent, key, token or name is disabled, revoked or not recorded in the cluster.',
+  },
+  conflict: {
+    status: 409,
+    wire: 51,
+    retryable: false,
+    meaning: 'What is to be changed is not as the change expects it.',
+  },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
