@@ -239,12 +239,14 @@ export class CoreNode {
     const awake = !this.#stallWatch.isRecovering;
     // Told, but no reason to send visitors elsewhere: running tunnels do not need the registry, and all nodes share it.
     const registry = this.#registry.unavailable() === undefined;
+    // A node that has never read it would know no tunnel.
+    const loaded = this.#registry.isLoaded;
     // The others, who have it, answer better then.
     const joined = !this.#drain.isIsolated;
     const admitting = !this.#drain.isDraining;
     return {
-      ready: this.#serving && awake && joined && admitting,
-      checks: { serving: this.#serving, awake, joined, admitting, registry },
+      ready: this.#serving && awake && loaded && joined && admitting,
+      checks: { serving: this.#serving, awake, loaded, joined, admitting, registry },
     };
   }
 

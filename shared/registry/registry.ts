@@ -185,6 +185,9 @@ export interface Registry {
   /** Sizes for metrics, from the replica. */
   stats(): { readonly tunnels: number; readonly endpoints: number; readonly sessions: number };
 
+  /** Whether the store was read at least once: before, the replica knows nothing, and `find` asks the store for every name. */
+  readonly isLoaded: boolean;
+
   /** Undefined while claims work, else why they do not. */
   unavailable(): CulvertError | undefined;
 

@@ -282,22 +282,24 @@ export class TestCluster {
     for (const node of this.nodes) await until(`${node.name} is ready`, () => node.isReady(), within);
     await until('all nodes are members', () => this.members.length === this.nodes.length, within);
     for (const agent of this.agents) {
-      const all = agent.handle.sessions.length;
-      await until(
-        `${agent.tunnel} has all its sessions`,
-        () =>
-          agent.handle.sessions.every(({ state }) => state === 'online') &&
-          (this.route(agent.tunnel)?.endpoints.length ?? 0) === all,
-        within,
-      );
+      await until(`${agent.tunnel} has all its sessions`, () => this.isServed(agent), within);
       const { nodes } = agent;
-      const most = Math.min(all, this.nodes.length);
+      const most = Math.min(agent.handle.sessions.length, this.nodes.length);
       if (new Set(nodes).size < most) throw new Error(`${agent.tunnel} has its sessions on ${nodes.join(' and ')}`);
-      for (const node of this.nodes) {
-        const isServed = async (): Promise<boolean> => (await visit(node.url(agent.tunnel))).status === 200;
-        await until(`${agent.tunnel} answers through ${node.name}`, () => isServed().catch(() => false), within);
-      }
+      for (const node of this.nodes) await this.answers(agent.tunnel, node, within);
     }
+  }
+
+  /** Whether the agent has all its sessions, each with its endpoint in the registry. */
+  isServed({ handle, tunnel }: TestAgent): boolean {
+    const isOnline = handle.sessions.every(({ state }) => state === 'online');
+    return isOnline && this.route(tunnel)?.endpoints.length === handle.sessions.length;
+  }
+
+  /** Resolves when the tunnel answers through this node. */
+  async answers(tunnel: string, node: TestNode, within = 20_000): Promise<void> {
+    const isServed = async (): Promise<boolean> => (await visit(node.url(tunnel))).status === 200;
+    await until(`${tunnel} answers through ${node.name}`, () => isServed().catch(() => false), within);
   }
 
   get members(): readonly string[] {

@@ -94,13 +94,13 @@ describe('three nodes and six agents under steady load', { timeout: pauseOf(150_
       await until('no endpoint of the silent node is left', () => cluster.endpointsAt(victim) === 0, LEASE);
       detected = performance.now();
       await until(
-        'its agents have their sessions elsewhere',
-        () =>
-          cluster.agents.every(
-            ({ nodes, handle }) => !nodes.includes(victim.name) && nodes.length === handle.sessions.length,
-          ),
+        'its agents have their sessions elsewhere, and every node knows',
+        () => cluster.agents.every((agent) => cluster.isServed(agent) && !agent.nodes.includes(victim.name)),
         RECONNECTED,
       );
+      for (const { tunnel } of cluster.agents) {
+        for (const node of cluster.nodes.filter((each) => each !== victim)) await cluster.answers(tunnel, node);
+      }
       moved = performance.now();
       await wait(pauseOf(8000, 60_000) - (performance.now() - paused));
       epochs = new Map(cluster.agents.map(({ tunnel }) => [tunnel, highestEpoch(cluster, tunnel)]));

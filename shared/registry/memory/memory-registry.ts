@@ -159,6 +159,10 @@ class MemoryRegistry implements Registry {
     for (const { record } of this.#sessions.values()) yield record;
   }
 
+  get isLoaded(): boolean {
+    return true;
+  }
+
   get isComplete(): boolean {
     return true;
   }

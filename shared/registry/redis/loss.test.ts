@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { CulvertError } from '../../errors/codes.ts';
+import { createLogger } from '../../observability/logger.ts';
 import { until } from '../../testkit/eventually.ts';
 import { type RedisServer, startRedis } from '../../testkit/redis-server.ts';
 import { claim, epochs, PLENTY, tunnel, withCode } from '../contract/support.contract.ts';
 import type { NodeId, RegistryEvent, SessionRecord } from '../registry.ts';
-import type { RedisRegistry } from './redis-registry.ts';
+import { createRedisRegistry, type RedisRegistry } from './redis-registry.ts';
 import { emptyButOpen, LEASE, openRegistry, usable } from './support.contract.ts';
 
 const A = 'node-a' as NodeId;
@@ -66,6 +67,25 @@ describe('the redis registry', () => {
     }
     return got;
   }
+
+  test('that was never read does not take a name for absent', async (t) => {
+    const session = await serve();
+    server.pause();
+    const late = createRedisRegistry({
+      redis: { kind: 'single', url: server.url },
+      nodeId: 'node-c' as NodeId,
+      logger: createLogger({ level: 'silent', name: 'test' }),
+      lease: LEASE,
+      commandTimeout: 500,
+    });
+    t.after(() => late.close());
+    assert.equal(late.isLoaded, false);
+    await assert.rejects(late.find('name-1'), withCode('registry_unavailable'));
+    server.resume();
+    await until('it is read', () => late.isLoaded);
+    assert.ok(served(late, session));
+    assert.equal(await late.find('absent'), undefined);
+  });
 
   test('lets a thousand races for one name be won by exactly one account', async () => {
     const left = await a.openSession(claim());

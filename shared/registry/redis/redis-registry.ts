@@ -167,6 +167,10 @@ class ClusterRegistry implements RedisRegistry {
     return this.#replica.sessions.visible();
   }
 
+  get isLoaded(): boolean {
+    return this.#sync.isLoaded;
+  }
+
   get isComplete(): boolean {
     return this.#replica.isAllComplete;
   }

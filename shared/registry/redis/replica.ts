@@ -30,8 +30,8 @@ export class Replica {
   readonly #owners = new Map<string, Owner>();
   /** The lowest incarnation of each node that may still be alive. Infinity once the node is gone. */
   readonly #aliveFrom = new Map<string, number>();
-  /** Shards with names that found no room. */
-  readonly #incomplete = new Set<number>();
+  /** Shards that were not read yet, or have names that found no room. */
+  readonly #incomplete = new Set<number>(Array.from({ length: SHARDS }, (_, shard) => shard));
   #size = 0;
   #endpoints = 0;
 
