@@ -239,6 +239,23 @@ describe('the API', () => {
     assert.deepEqual([overview.agents, overview.partial.length], [AGENTS, 1]);
   });
 
+  test('streams events to whoever has a token, from a snapshot on', async () => {
+    const url = `http://127.0.0.1:${api.port}/api/v1/events`;
+    assert.equal((await fetch(url)).status, 401);
+    const stop = new AbortController();
+    const response = await fetch(url, { headers: { authorization: `Bearer ${admin}` }, signal: stop.signal });
+    assert.equal(response.headers.get('content-type'), 'text/event-stream');
+    let text = '';
+    const decoder = new TextDecoder();
+    for await (const chunk of response.body ?? []) {
+      text += decoder.decode(chunk, { stream: true });
+      if (/event: snapshot\ndata: .*\n\n/.test(text)) break;
+    }
+    stop.abort();
+    assert.match(text, /^event: hello\n/);
+    assert.match(text, new RegExp(`"agents":${AGENTS},`));
+  });
+
   test('describes every route in OpenAPI 3.1 and on a page that loads nothing', async () => {
     const { body } = await ask('/openapi.json', undefined);
     const document = body as {

@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto';
 import fastify, { type FastifyInstance } from 'fastify';
 import { CulvertError } from '../../../shared/errors/codes.ts';
 import type { Logger } from '../../../shared/observability/logger.ts';
-import type { Authenticator } from './auth/authorize.ts';
+import { type Authenticator, authenticate, authorize } from './auth/authorize.ts';
 import { ClusterView } from './cluster-view.ts';
 import type { ApiContext } from './context.ts';
+import { EventHub } from './events/event-hub.ts';
 import { mountErrors, mountRoutes, PREFIX } from './mount.ts';
 import { openApi } from './openapi.ts';
 import { REFERENCE_CSP, referencePage } from './reference-page.ts';
@@ -43,6 +44,14 @@ const MAX_CONNECTIONS = 1024;
 const MAX_PARAMETER = 1024;
 const REQUEST_TIMEOUT = 10_000;
 
+const EVENT_STREAM_HEADERS = {
+  'content-type': 'text/event-stream',
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+  // Proxies of the nginx family would gather the events otherwise.
+  'x-accel-buffering': 'no',
+};
+
 /**
  * Serves the API and its reference below `/api/v1`, `/health/live` (the process runs) and `/health/ready` (it can really serve: 200, else 503 with what is missing).
  * @throws CulvertError `invalid_config` when it cannot listen
@@ -73,6 +82,17 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     ...tunnelRoutes(context),
   ];
   mountRoutes(app, routes, options);
+  const events = new EventHub(context);
+  app.get(`${PREFIX}/events`, async (request, reply) => {
+    const { method, headers } = request;
+    const principal = await authenticate(options.authenticators, { method, headers });
+    authorize(principal, { role: 'viewer', scope: 'account' });
+    events.assertRoom();
+    reply.hijack();
+    reply.raw.writeHead(200, EVENT_STREAM_HEADERS);
+    const lastId = headers['last-event-id'];
+    events.add(principal, reply.raw, typeof lastId === 'string' ? lastId : undefined);
+  });
   // What the API is like is no secret; what it tells is.
   app.get(`${PREFIX}/openapi.json`, async () => openApi(routes, options.version));
   app.get(`${PREFIX}/docs`, async (_request, reply) =>
@@ -94,6 +114,9 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const address = app.server.address();
   return {
     port: typeof address === 'object' && address !== null ? address.port : options.port,
-    close: () => app.close(),
+    close: () => {
+      events.close();
+      return app.close();
+    },
   };
 }
