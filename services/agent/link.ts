@@ -105,7 +105,13 @@ export class Link {
 
   register(tunnel: TunnelSpec, healthy: boolean): void {
     if (!this.isOpen) return;
-    this.#session?.send(FrameType.RegisterTunnel, 0, { subdomain: tunnel.name, local_addr: tunnel.url, healthy });
+    const { name, url, policy } = tunnel;
+    this.#session?.send(FrameType.RegisterTunnel, 0, {
+      subdomain: name,
+      local_addr: url,
+      healthy,
+      ...(policy === undefined ? {} : { policy }),
+    });
   }
 
   unregister(name: string): void {

@@ -1,4 +1,5 @@
 import type { Logger } from '../../shared/observability/logger.ts';
+import type { TunnelPolicy } from '../../shared/policy/tunnel-policy.ts';
 import type { RequestInfo } from './forward/exchange.ts';
 import type { HostHeader } from './forward/target.ts';
 
@@ -22,6 +23,11 @@ export interface TunnelSpec {
   readonly name: string;
   /** `http://`, `https://`, `h2c://` or `h2://` with host and port. */
   readonly url: string;
+  /**
+   * How the core serves the tunnel. Default: every rule's default. Of agents that ask for different ones, the one that connected
+   * last has its way.
+   */
+  readonly policy?: TunnelPolicy | undefined;
 }
 
 export interface AgentOptions {

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import type { AgentConfig } from '../../shared/config/config.ts';
+import { valueFor } from '../../shared/config/per-service.ts';
 import { CulvertError } from '../../shared/errors/codes.ts';
 import type { RequestInfo } from '../agent/forward/exchange.ts';
-import type { AgentOptions } from '../agent/index.ts';
+import type { AgentOptions, TunnelPolicy } from '../agent/index.ts';
 
 /** The library's options for a configuration. A token file is read again for each connection, so that it can be rotated. */
 export function agentOptions(config: AgentConfig, onRequest: (info: RequestInfo) => void): AgentOptions {
@@ -11,7 +12,7 @@ export function agentOptions(config: AgentConfig, onRequest: (info: RequestInfo)
     server: config.server,
     token: tokenPath === undefined ? config.token : () => readFileSync(tokenPath, 'utf8'),
     agentId: config.agentId,
-    tunnels: config.local.map(({ name, url }) => ({ name, url })),
+    tunnels: config.local.map(({ name, url }) => ({ name, url, policy: policyFor(config, name) })),
     tls: config.tls
       ? {
           ca: config.caCert === undefined ? undefined : readText(config.caCert),
@@ -29,6 +30,11 @@ export function agentOptions(config: AgentConfig, onRequest: (info: RequestInfo)
     localTlsSkipVerify: config.localTlsSkipVerify,
     onRequest,
   };
+}
+
+function policyFor(config: AgentConfig, name: string): TunnelPolicy | undefined {
+  const balance = valueFor(config.balance, name);
+  return balance === undefined ? undefined : { balance };
 }
 
 function readText(path: string): string {

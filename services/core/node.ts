@@ -28,6 +28,7 @@ import { createPublicListener, type PublicListener, type PublicListenerOptions }
 import { IsolationWatch } from './isolation.ts';
 import { CoreMetrics } from './metrics.ts';
 import { TunnelProxy } from './proxy/proxy.ts';
+import { Affinity } from './router/affinity.ts';
 import { Router } from './router/router.ts';
 import { AgentListener } from './sessions/agent-listener.ts';
 import { SessionTable } from './sessions/session-table.ts';
@@ -90,6 +91,7 @@ export class CoreNode {
       table: this.#table,
       nodeId: this.#nodeId,
       linkTo: (nodeId) => this.#cluster?.upstream(nodeId),
+      affinity: new Affinity(config.clusterSecret ?? config.jwtSecret),
     });
     const access = new AccessLog(log, config.logRequests);
     this.#metrics = new CoreMetrics({

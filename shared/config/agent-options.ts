@@ -1,9 +1,11 @@
+import { BALANCES } from '../policy/tunnel-policy.ts';
 import { identifier, loggingOptions } from './common-options.ts';
 import { localServices } from './local-services.ts';
 import { hostHeader, hostName, targetAddress, tunnelName } from './net-values.ts';
 import { group, option } from './option.ts';
+import { perService } from './per-service.ts';
 import { defineSchema } from './schema.ts';
-import { boolean, duration, integer, readableFile, secretFile, secretText, text } from './values.ts';
+import { boolean, duration, integer, oneOf, readableFile, secretFile, secretText, text } from './values.ts';
 
 /** The core's `agent-addr` port. */
 const AGENT_PORT = 8443;
@@ -71,6 +73,11 @@ const services = group('Local services', {
     help: 'Services to serve: name=url pairs, where each name is the subdomain; or one port or URL together with subdomain.',
   }),
   subdomain: option({ type: tunnelName(), help: 'Name for a single service that local gives without one.' }),
+  balance: option({
+    type: perService(oneOf(BALANCES)),
+    unset: 'least-loaded',
+    help: 'How the core spreads requests when several agents serve a tunnel; sticky keeps a visitor with one agent by a cookie. Of agents that ask for different ones, the one that connected last has its way.',
+  }),
   'host-header': option({
     type: hostHeader(),
     default: 'preserve',
@@ -133,6 +140,16 @@ export const AGENT_SCHEMA = defineSchema({
         return !unnamed && subdomain !== undefined
           ? `${name('subdomain')} has no effect, because ${name('local')} already names its services: remove one of the names`
           : undefined;
+      },
+    },
+    {
+      keys: ['local', 'subdomain', 'balance'],
+      problem: ({ local, subdomain, balance }, name) => {
+        const served = local.map((service) => (service.name === '' ? subdomain : service.name));
+        const unknown = [...(balance?.named.keys() ?? [])].find((each) => !served.includes(each));
+        return unknown === undefined
+          ? undefined
+          : `${name('balance')} names ${unknown}, which ${name('local')} does not serve: it has ${served.join(', ')}`;
       },
     },
     {

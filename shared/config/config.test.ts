@@ -221,6 +221,11 @@ describe('the agent configuration', () => {
     ["another agent's token", { 'agent-id': 'a2' }, /^agent-id: the token is for agent "a1", not "a2"/],
     ['a service without a name', { local: '3000' }, /^--local has no name/],
     ['a second name for a service', { subdomain: 'x' }, /^--subdomain has no effect/],
+    [
+      'a balance for a service that is not there',
+      { balance: 'api=sticky' },
+      /^--balance names api, which --local does not serve: it has web$/,
+    ],
     ['a name that is no label', { local: 'a_b=3000' }, /^--local: the tunnel name "a_b" may hold only letters/],
     ['an authority that is not asked', { tls: false, 'ca-cert': pem }, /^--ca-cert has no effect without tls/],
     [

@@ -1,3 +1,4 @@
+import { namedEntries } from './named-entries.ts';
 import { formatAddress, parseAddress, parseTunnelName } from './net-values.ts';
 import { Refusal, type Refusal as RefusalType, type ValueType, valueType } from './option.ts';
 import { quote } from './values.ts';
@@ -31,7 +32,7 @@ export function localServices(): ValueType<readonly LocalService[]> {
     list: true,
     decode: (raw) => {
       const services: LocalService[] = [];
-      for (const [name, target] of entriesOf(raw)) {
+      for (const [name, target] of namedEntries(raw)) {
         const service = parseService(name, target);
         if (service instanceof Refusal) return service;
         if (services.some((other) => other.name === service.name)) {
@@ -67,23 +68,6 @@ export function parseService(name: string | undefined, target: unknown): LocalSe
   const address = parseAddress(/:\d+$/.test(match[2]) ? match[2] : `${match[2]}:${DEFAULT_PORTS[scheme]}`);
   if (address === undefined || address.host === '' || address.port === 0) return refused;
   return { name: ascii, scheme, ...address, url: `${scheme}://${formatAddress(address)}` };
-}
-
-function* entriesOf(raw: unknown): Iterable<readonly [string | undefined, unknown]> {
-  if (typeof raw === 'string') {
-    for (const entry of raw.split(',')) yield splitEntry(entry.trim());
-  } else if (Array.isArray(raw)) {
-    for (const entry of raw as unknown[]) yield typeof entry === 'string' ? splitEntry(entry) : [undefined, entry];
-  } else if (typeof raw === 'object' && raw !== null) {
-    yield* Object.entries(raw);
-  } else {
-    yield [undefined, raw];
-  }
-}
-
-function splitEntry(entry: string): readonly [string | undefined, string] {
-  const at = entry.indexOf('=');
-  return at < 0 ? [undefined, entry] : [entry.slice(0, at).trim(), entry.slice(at + 1).trim()];
 }
 
 function isScheme(scheme: string): scheme is LocalScheme {

@@ -6,6 +6,7 @@ import { describe, test } from 'node:test';
 import { localServices } from './local-services.ts';
 import { cidr, hostName, listenAddress, targetAddress, tunnelName, urlTemplate } from './net-values.ts';
 import type { ValueType } from './option.ts';
+import { perService } from './per-service.ts';
 import { boolean, bytes, duration, integer, listOf, secretFile, secretText, text } from './values.ts';
 
 function decode<T>(type: ValueType<T>, raw: unknown): T | string {
@@ -250,3 +251,18 @@ test('a refused value is quoted on one line and cut to a bounded length', () => 
   assert.ok(refused.length < 120, refused);
   assert.doesNotMatch(refused, /\p{Cc}/u);
 });
+
+golden(
+  'a value for each service',
+  perService(integer(1, 2)),
+  [
+    ['1', { all: 1, named: new Map() }],
+    [2, { all: 2, named: new Map() }],
+    ['api=1', { all: undefined, named: new Map([['api', 1]]) }],
+    ['API=1, web = 2', { all: undefined, named: new Map([['api', 1], ['web', 2]]) }], // biome-ignore format: one row
+    ['api=1,2', { all: 2, named: new Map([['api', 1]]) }],
+    [{ api: '1', web: 2 }, { all: undefined, named: new Map([['api', 1], ['web', 2]]) }], // biome-ignore format: one row
+    [['2', 'api=1'], { all: 2, named: new Map([['api', 1]]) }],
+  ],
+  ['', '3', '1,2', 'api=1,api=2', 'api=1,API=2', 'api=3', '-=1', 'api=', 3, null, true, [], {}, { api: 3 }, [['1']]],
+);

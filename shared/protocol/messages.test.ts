@@ -137,6 +137,8 @@ function samples([name, type, , limits = '']: Row): Samples {
       const full = Array.from({ length: count }, () => 'x'.repeat(length));
       return { good: [[], full], bad: [[...full, 'x'], ['x'.repeat(length + 1)], 'x', [1]] };
     }
+    case 'object':
+      return { good: [{}, { rule: 'x', deep: { list: [1] } }], bad: [[], 'x', 1, null] };
     case 'string': {
       const good = ['x'.repeat(least), 'x'.repeat(most)];
       return { good, bad: ['x'.repeat(most + 1), 1, null, ...(least > 0 ? ['x'.repeat(least - 1)] : [])] };

@@ -59,6 +59,8 @@ export const TunnelRequest = z.object({
   subdomain: text(253).min(1),
   local_addr: text(512).optional(),
   healthy: z.boolean().optional(),
+  /** Rules for the tunnel; what they may be is not the wire's matter (shared/policy). */
+  policy: z.record(z.string(), z.unknown()).optional(),
 });
 export type TunnelRequest = z.infer<typeof TunnelRequest>;
 

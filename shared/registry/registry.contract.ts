@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe } from 'node:test';
 import { eventContract } from './contract/events.contract.ts';
 import { limitContract } from './contract/limits.contract.ts';
 import { nameContract } from './contract/names.contract.ts';
+import { policyContract } from './contract/policies.contract.ts';
 import { readContract } from './contract/reads.contract.ts';
 import { sessionContract } from './contract/sessions.contract.ts';
 import { type RegistryFixture, TestCluster } from './contract/support.contract.ts';
@@ -31,6 +32,7 @@ export function registryContract(
     afterEach(() => cluster.stop());
     nameContract(cluster, races);
     limitContract(cluster, races);
+    policyContract(cluster);
     sessionContract(cluster, races);
     eventContract(cluster);
     readContract(cluster, manyTunnels);

@@ -1,4 +1,5 @@
 import type { CulvertError } from '../errors/codes.ts';
+import type { TunnelPolicy } from '../policy/tunnel-policy.ts';
 
 /**
  * What the cluster knows: which account owns a name, and which agent sessions serve it from which node.
@@ -47,6 +48,8 @@ export interface TunnelClaim {
   /** Where the agent sends requests, for people to read. */
   readonly localAddr: string;
   readonly healthy: boolean;
+  /** How the tunnel is to be served, as this registration wants it; see `Route.policy`. Default: every rule's default. */
+  readonly policy?: TunnelPolicy;
 }
 
 export interface Endpoint {
@@ -56,6 +59,8 @@ export interface Endpoint {
   readonly localAddr: string;
   /** False while the agent says that the local service fails its health check. */
   readonly healthy: boolean;
+  /** What its registration asked for. */
+  readonly policy?: TunnelPolicy;
 }
 
 /** A tunnel and who serves it now. Immutable: a change makes a new object, so a holder sees one consistent state. */
@@ -64,6 +69,12 @@ export interface Route {
   readonly accountId: string;
   readonly createdAt: number;
   readonly endpoints: readonly Endpoint[];
+  /**
+   * How the tunnel is served: what the endpoint of the newest session asked for (the highest epoch), whether that is a policy
+   * or none. It does not depend on the order in which endpoints are published, so every node sees the same one, also after the
+   * store was rebuilt. When that endpoint goes, the newest of the rest counts.
+   */
+  readonly policy?: TunnelPolicy;
 }
 
 /** A node's ports as a balancer in front of the cluster sees them: plain HTTP of visitors, TLS of agents, health checks. */
@@ -129,7 +140,7 @@ export interface Registry {
 
   /**
    * Makes the session an endpoint of the tunnel, creating the tunnel when the name is free. Repeating it updates
-   * `localAddr` and `healthy`; a repeat that changes nothing makes no event.
+   * `localAddr`, `healthy` and `policy`; a repeat that changes nothing makes no event.
    * @throws CulvertError `tunnel_taken` when another account holds the name; `session_replaced` when the session is not the
    * live one; `quota_exceeded` when the name is new to the account and the account has `maxTunnelsPerAccount` names already.
    */

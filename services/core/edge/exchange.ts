@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../../../shared/errors/codes.ts';
 import type { FlatHeaders } from '../../../shared/protocol/heads.ts';
+import type { Scheme } from './visitor-connection.ts';
 
 /**
  * What the public listener hands to the proxy stage: one request and the way to answer it, the same for HTTP/1.0,
@@ -25,6 +26,8 @@ export interface VisitorExchange {
   /** The visitor's address: the peer's, or what a trusted proxy says. */
   readonly remoteAddress: string;
   readonly protocol: VisitorProtocol;
+  /** How the visitor came: by TLS to this listener, or as a trusted proxy says. */
+  readonly scheme: Scheme;
   /** True when the visitor asks for another protocol, whose name is the Upgrade field of `headers`. */
   readonly isUpgrade: boolean;
   /** False when no body follows: `onEnd` is then never called (except after `switchProtocols`). */

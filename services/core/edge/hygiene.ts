@@ -3,7 +3,7 @@ import type { FlatHeaders } from '../../../shared/protocol/heads.ts';
 import { FieldKind, fieldKind } from './field-kind.ts';
 import { nominatedFields, withoutNominated } from './nominated.ts';
 import { isRequestId, nextRequestId } from './request-id.ts';
-import type { VisitorPeer } from './visitor-connection.ts';
+import type { Scheme, VisitorPeer } from './visitor-connection.ts';
 
 /** Why a request is refused; the exchange answers with `code` and ends the connection. */
 export interface Fault {
@@ -26,7 +26,7 @@ export class RequestFields {
   requestId: string | undefined;
   /** What a trusted proxy says; never set from a stranger's fields. */
   forwardedFor: string | undefined;
-  forwardedProto: string | undefined;
+  forwardedProto: Scheme | undefined;
   forwardedHost: string | undefined;
   forwarded: string | undefined;
   fault: Fault | undefined;

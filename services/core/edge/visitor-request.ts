@@ -3,7 +3,7 @@ import type { VisitorProtocol } from './exchange.ts';
 import { forwardHeaders } from './hygiene.ts';
 import { nextRequestId } from './request-id.ts';
 import type { ReadRequest } from './validate.ts';
-import type { VisitorPeer } from './visitor-connection.ts';
+import type { Scheme, VisitorPeer } from './visitor-connection.ts';
 
 /** The request half of an exchange: what is known before anything is answered. */
 export abstract class VisitorRequest {
@@ -16,6 +16,7 @@ export abstract class VisitorRequest {
   readonly accept: string | undefined;
   readonly remoteAddress: string;
   readonly protocol: VisitorProtocol;
+  readonly scheme: Scheme;
   readonly isUpgrade: boolean;
   readonly hasBody: boolean;
   readonly contentLength: number | undefined;
@@ -32,6 +33,7 @@ export abstract class VisitorRequest {
     this.accept = fields.accept;
     this.remoteAddress = fields.forwardedFor === undefined ? peer.address : peer.visitorAddress(fields.forwardedFor);
     this.protocol = protocol;
+    this.scheme = fields.forwardedProto ?? peer.scheme;
     this.isUpgrade = upgrade !== undefined;
     this.hasBody = fields.hasBody;
     this.contentLength = fields.contentLength;

@@ -5,6 +5,7 @@ import type { Stream, StreamSink, Upstream } from '../../../shared/protocol/stre
 import type { Route, SessionId } from '../../../shared/registry/registry.ts';
 import type { VisitorExchange, VisitorReceiver } from '../edge/exchange.ts';
 import { withEndpoint } from '../relay/meta.ts';
+import type { Visit } from '../router/affinity.ts';
 import { BlockedBody } from './blocked-body.ts';
 import type { ProxyOptions, RequestOutcome } from './outcome.ts';
 import { endStream, SentBody } from './sent-body.ts';
@@ -36,6 +37,10 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
   #isRelayed = false;
   #upstream: Upstream | undefined;
   #stream: Stream | undefined;
+  /** What ties the visitor to an agent, where the tunnel's policy wants that. */
+  #visit: Visit | undefined;
+  /** For the response: ties the visitor to the endpoint that was chosen last. */
+  #cookie: string | undefined;
   /** While another endpoint may still have to be asked; undefined without a body. */
   #sent: SentBody | undefined;
   #hasWaited = false;
@@ -85,6 +90,7 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
       this.#fail('body_too_large', `the limit is ${most} bytes`);
       return;
     }
+    this.#visit = this.#owner.options.router.visit(route, exchange.headers);
     if (exchange.hasBody) this.#sent = new SentBody(this.#owner.options.budget);
     this.#dispatch(route);
     if (!this.#over) exchange.start(this);
@@ -103,6 +109,9 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
     if (this.#over) return;
     this.#progressAt = performance.now();
     this.#settle();
+    if (this.#cookie !== undefined && (head.status === 101 || head.status >= 200)) {
+      head.headers.push('Set-Cookie', this.#cookie);
+    }
     if (head.status === 101) {
       if (!this.#exchange.isUpgrade) {
         this.#stream?.reset('bad_response', '101 without a request to switch protocols');
@@ -266,10 +275,13 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
   /** @param failure why the endpoint before this one did not answer, for when there is no other */
   #dispatch(route: Route | undefined, failure?: CulvertError): void {
     const exchange = this.#exchange;
+    const visit = this.#visit;
+    const { router } = this.#owner.options;
     let last = failure;
     while (route !== undefined && this.#tried.length < MAX_ATTEMPTS) {
-      const choice = this.#owner.options.router.choose(route, this.#tried);
+      const choice = router.choose(route, this.#tried, visit);
       if (choice === undefined) break;
+      if (visit !== undefined) this.#cookie = router.cookie(route, choice, visit, exchange.scheme === 'https');
       this.#tried.push(choice.endpoint.session.id);
       this.#agentId = choice.endpoint.agentId;
       this.#isRelayed = choice.isRelayed;
@@ -281,7 +293,7 @@ export class ProxiedRequest implements StreamSink, VisitorReceiver {
             target: exchange.target,
             tunnel: route.name,
             meta: choice.isRelayed ? withEndpoint('', choice.endpoint.session) : '',
-            headers: exchange.headers,
+            headers: visit?.headers ?? exchange.headers,
           },
           undefined,
           !exchange.hasBody && !exchange.isUpgrade,

@@ -152,8 +152,8 @@ async function authenticate(peer: Peer, jwt: string, extra: object = {}): Promis
   return peer.next(FrameType.AuthResponse);
 }
 
-async function register(peer: Peer, name: string): Promise<Record<string, unknown>> {
-  peer.session.send(FrameType.RegisterTunnel, 0, { subdomain: name, local_addr: 'http://localhost:1' });
+async function register(peer: Peer, name: string, extra: object = {}): Promise<Record<string, unknown>> {
+  peer.session.send(FrameType.RegisterTunnel, 0, { subdomain: name, local_addr: 'http://localhost:1', ...extra });
   return peer.next(FrameType.RegisterTunnel);
 }
 
@@ -252,6 +252,20 @@ describe('an agent session', () => {
     assert.equal(other['success'], true);
     const full = await authenticate(await core.connect({ maxConnections: 4 }), await token({ accountId: 'third' }));
     assert.equal(full['code'], 'quota_exceeded');
+  });
+
+  test('says how its tunnel is served, and a rule that the core does not know refuses the tunnel alone', async (context) => {
+    const core = new Core(context);
+    const peer = await core.connect();
+    await authenticate(peer, await token());
+    await register(peer, 'api', { policy: { balance: 'sticky' } });
+    assert.deepEqual(core.registry.lookup('api')?.policy, { balance: 'sticky' });
+    const refused = await register(peer, 'shop', { policy: { balance: 'sticky', allow: ['10.0.0.0/8'] } });
+    assert.deepEqual([refused['success'], refused['code']], [false, 'invalid_config']);
+    assert.match(String(refused['message']), /allow/);
+    assert.equal(core.registry.lookup('shop'), undefined);
+    assert.equal((await register(peer, 'api'))['success'], true);
+    assert.equal(core.registry.lookup('api')?.policy, undefined);
   });
 
   test('gets only names that its token allows and nobody else holds, up to its limit', async (context) => {

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { SessionFigures } from '../../../shared/control/figures.ts';
 import { CulvertError, type ErrorCode } from '../../../shared/errors/codes.ts';
 import type { Logger } from '../../../shared/observability/logger.ts';
+import { parsePolicy } from '../../../shared/policy/tunnel-policy.ts';
 import { ByteBudget } from '../../../shared/protocol/budget.ts';
 import { Flag, FrameType } from '../../../shared/protocol/frame.ts';
 import {
@@ -328,9 +329,10 @@ export class AgentSession implements HeldSession {
       if (!isNameAllowed(identity, name)) {
         throw new CulvertError('invalid_name', refusedName(name));
       }
+      const policy = request.policy === undefined ? {} : { policy: parsePolicy(request.policy) };
       await this.#options.registry.register(
         record,
-        { name, localAddr: request.local_addr ?? '', healthy: request.healthy ?? true },
+        { name, localAddr: request.local_addr ?? '', healthy: request.healthy ?? true, ...policy },
         Math.min(this.#options.maxTunnelsPerAccount, identity.maxTunnels ?? Number.POSITIVE_INFINITY),
       );
       this.#replyTunnel(FrameType.RegisterTunnel, {

@@ -1,5 +1,7 @@
 import { CulvertError } from '../../errors/codes.ts';
+import { encodePolicy, type TunnelPolicy } from '../../policy/tunnel-policy.ts';
 import { EventFeed } from '../event-feed.ts';
+import { ofNewestSession } from '../newest-session.ts';
 import {
   type Endpoint,
   type Epoch,
@@ -112,7 +114,7 @@ class MemoryRegistry implements Registry {
       throw new CulvertError('session_replaced', `the session ${session.id} is closed or a newer one took over`);
     }
     const { accountId, agentId, nodeId } = live.record;
-    const { name, localAddr, healthy } = tunnel;
+    const { name, localAddr, healthy, policy } = tunnel;
     const held = this.#routes.get(name);
     if (held !== undefined && held.accountId !== accountId) {
       throw new CulvertError('tunnel_taken', `the tunnel name ${JSON.stringify(name)} belongs to another account`);
@@ -120,7 +122,14 @@ class MemoryRegistry implements Registry {
     if (held === undefined && this.#tunnelsByAccount.size(accountId) >= maxTunnelsPerAccount) {
       throw new CulvertError('quota_exceeded', `the account has ${maxTunnelsPerAccount} tunnels already`);
     }
-    const endpoint: Endpoint = Object.freeze({ session: refOf(live.record), nodeId, agentId, localAddr, healthy });
+    const endpoint: Endpoint = Object.freeze({
+      session: refOf(live.record),
+      nodeId,
+      agentId,
+      localAddr,
+      healthy,
+      ...(policy === undefined ? {} : { policy }),
+    });
     const at = held?.endpoints.findIndex((other) => other.session.id === session.id) ?? -1;
     const before = held?.endpoints[at];
     if (held !== undefined && before !== undefined && sameEndpoint(before, endpoint)) return held;
@@ -241,7 +250,8 @@ class MemoryRegistry implements Registry {
     const endpoints = route.endpoints.filter((endpoint) => endpoint.session.id !== id);
     this.#endpoints -= route.endpoints.length - endpoints.length;
     if (endpoints.length > 0) {
-      this.#setRoute({ ...route, endpoints });
+      const { accountId, createdAt } = route;
+      this.#setRoute({ name, accountId, createdAt, endpoints });
       return;
     }
     this.#routes.delete(name);
@@ -249,9 +259,10 @@ class MemoryRegistry implements Registry {
     this.#feed.publish({ type: 'route', name, route: undefined, before: route });
   }
 
-  #setRoute(route: Route): Route {
+  #setRoute(parts: Omit<Route, 'policy'>): Route {
+    const policy = ofNewestSession(parts.endpoints, ({ session }) => session)?.policy;
+    const route: Route = Object.freeze({ ...parts, ...(policy === undefined ? {} : { policy }) });
     Object.freeze(route.endpoints);
-    Object.freeze(route);
     const before = this.#routes.get(route.name);
     this.#routes.set(route.name, route);
     this.#feed.publish({ type: 'route', name: route.name, route, before });
@@ -268,7 +279,16 @@ function refOf(record: SessionRecord): SessionRef {
 }
 
 function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
-  return a.session.epoch === b.session.epoch && a.localAddr === b.localAddr && a.healthy === b.healthy;
+  return (
+    a.session.epoch === b.session.epoch &&
+    a.localAddr === b.localAddr &&
+    a.healthy === b.healthy &&
+    samePolicy(a.policy, b.policy)
+  );
+}
+
+function samePolicy(a: TunnelPolicy | undefined, b: TunnelPolicy | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && encodePolicy(a) === encodePolicy(b));
 }
 
 function indexed<V>(value: V | undefined): V {

@@ -12,6 +12,7 @@ import { emptyButOpen, LEASE, openRegistry, usable } from './support.contract.ts
 
 const A = 'node-a' as NodeId;
 const B = 'node-b' as NodeId;
+const POLICY = { balance: 'sticky' } as const;
 const NAMES = Array.from({ length: 50 }, (_, i) => `name-${i}`);
 
 /** Invariants 2 and 5 of DESIGN.md section 4: what happens when Redis, its data or a node is lost. */
@@ -37,7 +38,7 @@ describe('the redis registry', () => {
   /** A session on node A with all names. */
   async function serve(): Promise<SessionRecord> {
     const session = await a.openSession(claim());
-    await Promise.all(NAMES.map((name) => a.register(session, tunnel(name), PLENTY)));
+    await Promise.all(NAMES.map((name) => a.register(session, tunnel(name, { policy: POLICY }), PLENTY)));
     await b.caughtUp();
     return session;
   }
@@ -161,6 +162,7 @@ describe('the redis registry', () => {
     assert.ok(served(a, session) && served(b, session));
     assert.deepEqual((await b.byAccount('acme')).length, NAMES.length);
     assert.deepEqual(await b.byAgent('agent-1'), [session]);
+    assert.ok((await b.byAccount('acme')).every(({ policy }) => policy?.balance === 'sticky'));
     await assert.rejects(a.register(session, tunnel('more'), NAMES.length), withCode('quota_exceeded'));
   });
 

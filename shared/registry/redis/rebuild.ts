@@ -1,4 +1,5 @@
 import type { Logger } from '../../observability/logger.ts';
+import { encodePolicy } from '../../policy/tunnel-policy.ts';
 import { stringAt } from '../../redis/script-set.ts';
 import type { SessionRef } from '../registry.ts';
 import { shardOf } from './keys.ts';
@@ -173,5 +174,6 @@ export function endpointFor(
     g: record.agentId,
     l: claim.localAddr,
     h: claim.healthy,
+    ...(claim.policy === undefined ? {} : { y: encodePolicy(claim.policy) }),
   };
 }

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { decodePolicy } from '../../policy/tunnel-policy.ts';
+import { ofNewestSession } from '../newest-session.ts';
 import {
   type Endpoint,
   type NodeId,
@@ -22,6 +24,7 @@ const StoredEndpoint = z.object({
   g: z.string(),
   l: z.string(),
   h: z.boolean(),
+  y: z.string().optional(),
 });
 export type StoredEndpoint = z.infer<typeof StoredEndpoint>;
 
@@ -101,17 +104,28 @@ export function nodeJson({ nodeId: _, ...rest }: NodeRecord): string {
 }
 
 export function routeOf(name: string, stored: StoredRoute): Route {
-  const endpoints = stored.e.map(endpointOf);
-  return Object.freeze({ name, accountId: stored.a, createdAt: stored.c, endpoints: Object.freeze(endpoints) });
+  const newest = ofNewestSession(stored.e, ({ s, p }) => ({ id: s, epoch: p }));
+  const policy = newest?.y === undefined ? undefined : decodePolicy(newest.y);
+  // A rule that this node does not know may be one that keeps visitors out: it lets nobody in, and the others serve the tunnel.
+  const isReadable = policy !== undefined || newest?.y === undefined;
+  return Object.freeze({
+    name,
+    accountId: stored.a,
+    createdAt: stored.c,
+    endpoints: Object.freeze(isReadable ? stored.e.map(endpointOf) : []),
+    ...(policy === undefined ? {} : { policy }),
+  });
 }
 
-function endpointOf({ s, p, n, g, l, h }: StoredEndpoint): Endpoint {
+function endpointOf({ s, p, n, g, l, h, y }: StoredEndpoint): Endpoint {
+  const policy = y === undefined ? undefined : decodePolicy(y);
   return Object.freeze({
     session: Object.freeze({ id: s, epoch: p }),
     nodeId: n,
     agentId: g,
     localAddr: l,
     healthy: h,
+    ...(policy === undefined ? {} : { policy }),
   });
 }
 

@@ -204,7 +204,16 @@ function same(a: StoredRoute, b: StoredRoute): boolean {
     a.e.length === b.e.length &&
     a.e.every((x, at) => {
       const y = b.e[at];
-      return y !== undefined && x.s === y.s && x.p === y.p && x.b === y.b && x.i === y.i && x.l === y.l && x.h === y.h;
+      return (
+        y !== undefined &&
+        x.s === y.s &&
+        x.p === y.p &&
+        x.b === y.b &&
+        x.i === y.i &&
+        x.l === y.l &&
+        x.h === y.h &&
+        x.y === y.y
+      );
     })
   );
 }

@@ -32,7 +32,7 @@ for i, other in ipairs(route.e) do
     if other.p == endpoint.p and other.b == endpoint.b and other.i > endpoint.i then endpoint.i = other.i end
     at = i
     if other.p == endpoint.p and other.b == endpoint.b and other.i == endpoint.i
-      and other.l == endpoint.l and other.h == endpoint.h then
+      and other.l == endpoint.l and other.h == endpoint.h and other.y == endpoint.y then
       return { 'ok', gen, tonumber(redis.call('HGET', KEYS[1], 'version') or 0), raw }
     end
   end
