@@ -43,6 +43,37 @@ const MAX_BACKOFF = 2000;
 
 /** @param timeout milliseconds that one command may take */
 export function connect(address: RedisAddress, timeout: number, log: Logger): Link {
+  const open = opener(address, timeout, log);
+  const commands = open(address.kind === 'cluster' ? 'cluster' : 'commands', timeout);
+  // A cluster's client keeps a connection for events by itself.
+  const events = address.kind === 'cluster' ? commands : open('events');
+  return {
+    commands: commands.client,
+    events: events.client,
+    close() {
+      commands.close();
+      events.close();
+    },
+  };
+}
+
+/** A connection of its own, for commands whose loss and delay must not touch others. @param use for log lines */
+export function connectCommands(
+  address: RedisAddress,
+  timeout: number,
+  log: Logger,
+  use: string,
+): Omit<Link, 'events'> {
+  const { client, close } = opener(address, timeout, log)(use, timeout);
+  return { commands: client, close };
+}
+
+interface Opened {
+  readonly client: RedisClient;
+  close(): void;
+}
+
+function opener(address: RedisAddress, timeout: number, log: Logger): (use: string, commandTimeout?: number) => Opened {
   const common = {
     protocol: 2,
     connectTimeout: 2 * timeout,
@@ -58,35 +89,29 @@ export function connect(address: RedisAddress, timeout: number, log: Logger): Li
   if (address.kind === 'cluster') {
     const first = new URL(address.urls[0] ?? 'redis://127.0.0.1:6379');
     const { retryStrategy: _, enableOfflineQueue: __, ...perNode } = common;
-    const cluster = new Cluster([...address.urls], {
-      clusterRetryStrategy: backoff,
-      enableOfflineQueue: false,
-      slotsRefreshTimeout: 2 * timeout,
-      redisOptions: { ...perNode, ...credentials(first), ...tlsFor(first, address.ca), commandTimeout: timeout },
-    });
-    const ignore = watch(cluster, 'cluster', log);
-    return {
-      commands: cluster,
-      events: cluster,
-      close() {
-        ignore();
-        cluster.disconnect();
-      },
+    return (use) => {
+      const cluster = new Cluster([...address.urls], {
+        clusterRetryStrategy: backoff,
+        enableOfflineQueue: false,
+        slotsRefreshTimeout: 2 * timeout,
+        redisOptions: { ...perNode, ...credentials(first), ...tlsFor(first, address.ca), commandTimeout: timeout },
+      });
+      return closable(cluster, watch(cluster, use, log));
     };
   }
   const place = address.kind === 'single' ? hostOf(new URL(address.url), address.ca) : sentinelsOf(address);
-  const options = { ...common, ...place };
-  const commands = new Redis({ ...options, commandTimeout: timeout });
-  const events = new Redis(options);
-  const ignore = [watch(commands, 'commands', log), watch(events, 'events', log)];
-  const giveUp = [keepTrying(commands), keepTrying(events)];
+  return (use, commandTimeout) => {
+    const client = new Redis({ ...common, ...place, ...(commandTimeout === undefined ? {} : { commandTimeout }) });
+    return closable(client, watch(client, use, log), keepTrying(client));
+  };
+}
+
+function closable(client: RedisClient, ...stops: readonly (() => void)[]): Opened {
   return {
-    commands,
-    events,
+    client,
     close() {
-      for (const stop of [...ignore, ...giveUp]) stop();
-      commands.disconnect();
-      events.disconnect();
+      for (const stop of stops) stop();
+      client.disconnect();
     },
   };
 }

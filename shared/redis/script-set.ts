@@ -13,18 +13,26 @@ export type Reply = readonly unknown[];
 export class ScriptSet<Name extends string> {
   readonly #client: RedisClient;
   readonly #prefix: string;
+  readonly #numberOfKeys: Readonly<Record<Name, number | 'any'>>;
 
   /**
    * @param prefix of the commands that the scripts become on the client: one for each directory
-   * @param numberOfKeys by the name of the script
+   * @param numberOfKeys by the name of the script; `any`: each call has as many as it gives
    */
-  constructor(client: RedisClient, prefix: string, directory: string, numberOfKeys: Readonly<Record<Name, number>>) {
+  constructor(
+    client: RedisClient,
+    prefix: string,
+    directory: string,
+    numberOfKeys: Readonly<Record<Name, number | 'any'>>,
+  ) {
     this.#client = client;
     this.#prefix = prefix;
+    this.#numberOfKeys = numberOfKeys;
     const source = (name: string): string => readFileSync(join(directory, `${name}.lua`), 'utf8');
     const prelude = source('prelude');
-    for (const [name, keys] of Object.entries<number>(numberOfKeys)) {
-      client.defineCommand(`${prefix}_${name}`, { lua: `${prelude}\n${source(name)}`, numberOfKeys: keys });
+    for (const [name, keys] of Object.entries<number | 'any'>(numberOfKeys)) {
+      const lua = `${prelude}\n${source(name)}`;
+      client.defineCommand(`${prefix}_${name}`, keys === 'any' ? { lua } : { lua, numberOfKeys: keys });
     }
   }
 
@@ -33,7 +41,8 @@ export class ScriptSet<Name extends string> {
     // ioredis adds the method at run time, unknown to its types.
     const method: unknown = Reflect.get(this.#client, `${this.#prefix}_${name}`);
     if (typeof method !== 'function') throw new CulvertError('internal_error', `the script ${name} is not defined`);
-    const reply: unknown = await Reflect.apply(method, this.#client, [...keys, ...args]);
+    const count = this.#numberOfKeys[name] === 'any' ? [keys.length] : [];
+    const reply: unknown = await Reflect.apply(method, this.#client, [...count, ...keys, ...args]);
     if (!Array.isArray(reply)) throw new CulvertError('internal_error', `the script ${name} returned no list`);
     return reply;
   }
