@@ -1,6 +1,6 @@
 import { connect as connectTcp, isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { connect as connectTls } from 'node:tls';
+import { type ConnectionOptions, checkServerIdentity, connect as connectTls } from 'node:tls';
 import { CulvertError, type ErrorCode } from '../../shared/errors/codes.ts';
 import { Flag, FrameType } from '../../shared/protocol/frame.ts';
 import {
@@ -21,6 +21,8 @@ export interface LinkOptions {
   readonly server: ServerAddress;
   /** Host whose name the certificate must hold, where `server` is an address that a node named. */
   readonly certifiedHost: string;
+  /** Name by which a balancer finds the node that was named; a certificate for it is as good. Undefined: any node. */
+  readonly nodeName?: string | undefined;
   readonly tls: TlsOptions | false;
   /** How often this session was sent to another node already. */
   readonly redirects: number;
@@ -36,12 +38,20 @@ export interface LinkOptions {
   readonly forwarder: Forwarder;
 }
 
+/** A node that the core names for a session. At least one of address and server name is given. */
+export interface NextNode {
+  /** host:port; undefined: where the user said. */
+  readonly address: string | undefined;
+  readonly serverName: string | undefined;
+  readonly nodeId: string | undefined;
+}
+
 export interface LinkEvents {
   /** The core let the agent in. */
   onOpen(response: AuthResponse): void;
   onTunnel(response: TunnelResponse): void;
   /** The core names the node to connect to instead; the connection ends. */
-  onRedirect(address: string, nodeId: string | undefined): void;
+  onRedirect(next: NextNode): void;
   /** The core asks to connect anew; the streams here go on. */
   onGoAway(message: GoAway): void;
   /** Once, also when the connection never came about. */
@@ -79,7 +89,7 @@ export class Link {
           minVersion: 'TLSv1.2',
           rejectUnauthorized: !skipVerify,
           ...(ca === undefined ? {} : { ca }),
-          ...nameToVerify(serverName ?? options.certifiedHost, host),
+          ...namesToVerify(serverName ?? options.certifiedHost, host, options.nodeName),
         },
         () => {
           socket.setNoDelay(true);
@@ -178,8 +188,14 @@ export class Link {
   #onAuthResponse(response: AuthResponse): void {
     const session = this.#session;
     if (session === undefined) return;
-    if (!response.success && response.redirect_to !== undefined && this.#options.redirects < MAX_REDIRECTS) {
-      this.#events.onRedirect(response.redirect_to, response.redirect_node);
+    const next = {
+      address: response.redirect_to,
+      serverName: response.redirect_server_name,
+      nodeId: response.redirect_node,
+    };
+    const isNamed = next.address !== undefined || next.serverName !== undefined;
+    if (!response.success && isNamed && this.#options.redirects < MAX_REDIRECTS) {
+      this.#events.onRedirect(next);
       this.close();
       return;
     }
@@ -235,7 +251,17 @@ export class Link {
   }
 }
 
-/** SNI carries no addresses (RFC 6066 section 3); Node then checks the certificate against the host that is dialled. */
-function nameToVerify(name: string, dialled: string): { servername?: string } {
+/**
+ * SNI carries no addresses (RFC 6066 section 3); Node then checks the certificate against the host that is dialled. A core that
+ * has proved its own name may name another node; its certificate then holds that name or, as all nodes' may, the usual one.
+ */
+function namesToVerify(name: string, dialled: string, nodeName: string | undefined): ConnectionOptions {
+  if (nodeName !== undefined) {
+    return {
+      servername: nodeName,
+      checkServerIdentity: (host, certificate) =>
+        checkServerIdentity(host, certificate) && checkServerIdentity(name, certificate),
+    };
+  }
   return name === dialled || isIP(name) !== 0 ? {} : { servername: name };
 }

@@ -3,7 +3,7 @@ import { Backoff } from '../../shared/net/backoff.ts';
 import type { AuthResponse, GoAway, TunnelResponse } from '../../shared/protocol/messages.ts';
 import type { Forwarder } from './forward/forwarder.ts';
 import type { KnownNodes } from './known-nodes.ts';
-import { Link } from './link.ts';
+import { Link, type NextNode } from './link.ts';
 import type { AgentOptions, ServerAddress, TunnelSpec } from './options.ts';
 
 export interface SlotOptions extends Omit<AgentOptions, 'tunnels'> {
@@ -68,7 +68,7 @@ export class Slot {
   /** How often it was sent elsewhere since the last session: where that led nowhere, the next node has to keep the session. */
   #redirects = 0;
   /** Where to dial next, when the core named a node. */
-  #next: ServerAddress | undefined;
+  #next: NextNode | undefined;
   /** The node that has the session, or that the core has named for it. */
   #nodeId: string | undefined;
   #retry: NodeJS.Timeout | undefined;
@@ -144,8 +144,9 @@ export class Slot {
     const link: Link = new Link(
       token,
       {
-        server: next ?? options.server,
+        server: (next?.address === undefined ? undefined : parseServer(next.address)) ?? options.server,
         certifiedHost: options.server.host,
+        nodeName: next?.serverName,
         redirects: this.#redirects,
         tls: options.tls ?? {},
         agentId: options.agentId,
@@ -160,7 +161,7 @@ export class Slot {
       {
         onOpen: (response) => this.#onOpen(link, response),
         onTunnel: (response) => this.#onTunnel(link, response),
-        onRedirect: (address, nodeId) => this.#onRedirect(link, address, nodeId),
+        onRedirect: (next) => this.#onRedirect(link, next),
         onGoAway: (message) => this.#onGoAway(link, message),
         onClosed: (error) => this.#onClosed(link, error),
       },
@@ -220,17 +221,17 @@ export class Slot {
     }, HANDOVER).unref();
   }
 
-  #onRedirect(link: Link, address: string, nodeId: string | undefined): void {
+  #onRedirect(link: Link, next: NextNode): void {
     if (link !== this.#link || this.#stopped) return;
     this.#link = undefined;
-    this.#goTo(address, nodeId);
+    this.#goTo(next);
     void this.#dial();
   }
 
-  #goTo(address: string, nodeId: string | undefined): void {
+  #goTo(next: NextNode): void {
     this.#redirects += 1;
-    this.#next = parseServer(address);
-    this.#place(nodeId);
+    this.#next = next;
+    this.#place(next.nodeId);
   }
 
   #place(nodeId: string | undefined): void {
@@ -245,7 +246,8 @@ export class Slot {
     this.#link = undefined;
     this.#place(undefined);
     clearTimeout(this.#renewal);
-    if (message.reconnect_to !== undefined) this.#goTo(message.reconnect_to, message.reconnect_node);
+    const { reconnect_to: address, reconnect_server_name: serverName, reconnect_node: nodeId } = message;
+    if (address !== undefined || serverName !== undefined) this.#goTo({ address, serverName, nodeId });
     const error = new CulvertError(message.code ?? 'node_draining', message.reason);
     const wait = this.#backoff.next();
     this.#options.onDisconnected(error, wait);

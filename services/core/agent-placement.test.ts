@@ -277,3 +277,21 @@ describe('the sessions of a node that leaves', () => {
     }
   });
 });
+
+describe('a node that only a balancer reaches, by server name', () => {
+  const byName = { agentAddr: '', serverName: 'n2.agents.test' };
+  const inReach = (features: readonly string[]) => {
+    const nodes = cluster(['n1', 'n2'], { n1: { agentAddr: '' }, n2: byName });
+    const [first] = nodes;
+    assert.ok(first !== undefined);
+    return first.placement.elsewhere('agent', request({ features: [...features], other_nodes: ['n1'] }));
+  };
+
+  test('gets the agents that can ask for it', () => {
+    assert.deepEqual(inReach(FEATURES), { nodeId: 'n2', address: undefined, serverName: 'n2.agents.test' });
+  });
+
+  test('gets no agent that cannot', () => {
+    assert.equal(inReach(FEATURES.filter((feature) => feature !== 'server-name')), undefined);
+  });
+});

@@ -46,6 +46,9 @@ export class AgentPlacement {
   elsewhere(agentId: string, request: PlacementRequest): Way | undefined {
     const { nodeId, registry, table, isAlive } = this.#options;
     const { instance_id: instanceId = agentId, slot = 0, redirects = 0 } = request;
+    // An agent that cannot ask for a node by server name needs its address.
+    const asksByName = request.features?.includes('server-name') === true;
+    const canReach = ({ agentAddr }: NodeRecord): boolean => asksByName || agentAddr !== '';
     const id = sessionId(agentId, instanceId, slot);
     // The process itself knows best where its sessions are; who does not say it is looked up.
     const others = request.other_nodes ?? registry.beside(id).map((other) => other.nodeId);
@@ -58,14 +61,14 @@ export class AgentPlacement {
       // Two sessions on one node are worse than a try in vain: a node that failed the agent may be back, and one that does not
       // answer this node now may answer the agent.
       const doubts = (node: NodeRecord): number => (isAlive(node.nodeId) ? 0 : 2) + (failed.has(node.nodeId) ? 1 : 0);
-      const open = this.#inOrder(agentId, (node) => node.nodeId !== nodeId && doubts(node) < 3);
+      const open = this.#inOrder(agentId, (node) => node.nodeId !== nodeId && doubts(node) < 3 && canReach(node));
       open.sort((a, b) => doubts(a) - doubts(b));
       return wayTo(open.find((node) => !taken.has(node.nodeId)) ?? (mustGo ? open[0] : undefined));
     }
     if (redirects > 0) return undefined;
     const wanted = request.sessions ?? Math.max(USUAL_SESSIONS, slot + 1, others.length + 1);
     const isOpen = (node: NodeRecord): boolean =>
-      node.nodeId === nodeId || (!failed.has(node.nodeId) && isAlive(node.nodeId));
+      node.nodeId === nodeId || (!failed.has(node.nodeId) && isAlive(node.nodeId) && canReach(node));
     const chosen = this.#inOrder(agentId, isOpen, wanted);
     if (chosen.some((node) => node.nodeId === nodeId)) return undefined;
     return wayTo(chosen.find((node) => !taken.has(node.nodeId)));
@@ -87,8 +90,8 @@ export class AgentPlacement {
   #inOrder(agentId: string, isOpen: (node: NodeRecord) => boolean, count?: number): NodeRecord[] {
     const nodes = this.#options.registry.nodes();
     const members = nodes.map((node): PlacementMember => {
-      const { nodeId, sessions, agentAddr } = node;
-      const canGo = nodeId === this.#options.nodeId || agentAddr !== '';
+      const { nodeId, sessions } = node;
+      const canGo = nodeId === this.#options.nodeId || wayTo(node) !== undefined;
       // What is left out keeps its points on the ring: no other agent's place changes by it.
       return { nodeId, sessions, state: canGo && node.state === 'up' && isOpen(node) ? 'active' : 'draining' };
     });
@@ -98,5 +101,7 @@ export class AgentPlacement {
 }
 
 function wayTo(node: NodeRecord | undefined): Way | undefined {
-  return node === undefined || node.agentAddr === '' ? undefined : { nodeId: node.nodeId, address: node.agentAddr };
+  if (node === undefined || (node.agentAddr === '' && node.serverName === undefined)) return undefined;
+  const { nodeId, agentAddr, serverName } = node;
+  return { nodeId, address: agentAddr === '' ? undefined : agentAddr, serverName };
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { API_AUDIENCE } from '../tokens/claims.ts';
 import { defaultStateDir, identifier, loggingOptions, MIN_HS256_SECRET_BYTES, SHORT_SECRET } from './common-options.ts';
-import { cidr, hostName, listenAddress, peerName, targetAddress, url, urlTemplate } from './net-values.ts';
+import { cidr, hostName, listenAddress, ownHostName, peerName, targetAddress, url, urlTemplate } from './net-values.ts';
 import { group, option } from './option.ts';
 import { redisUrl } from './redis-address.ts';
 import { REDIS_KEYS, REDIS_URL_HELP, redisAccessOptions, redisProblem } from './redis-options.ts';
@@ -226,9 +226,9 @@ const cluster = group('Cluster', {
     help: 'Address that agents reach this node at, so that other nodes can send them here.',
   }),
   'agent-server-name': option({
-    type: hostName(),
+    type: ownHostName(hostname),
     unset: 'agents cannot ask HAProxy for this node',
-    help: 'Name for SNI by which agents reach this node through HAProxy; its own certificate holds it.',
+    help: 'Name for SNI by which agents reach this node through HAProxy, such as {host}.tunnel.example.com; its own certificate holds it.',
   }),
   'relay-advertise': option({
     type: targetAddress(7443),

@@ -93,6 +93,20 @@ export function hostName(): ValueType<string> {
   });
 }
 
+/** A domain name in which `{host}` stands for the first label of a machine's host name. @param machine its host name */
+export function ownHostName(machine: () => string): ValueType<string> {
+  return valueType({
+    placeholder: '<domain>',
+    expects: 'a domain name, with {host} for the first label of the host name',
+    decode: (raw) => {
+      const [label = ''] = machine().split('.');
+      const host = typeof raw === 'string' ? asciiDomain(raw.replace('{host}', label)) : undefined;
+      return host ?? new Refusal(`${quote(raw)} is not a domain name`);
+    },
+    encode: (value) => value,
+  });
+}
+
 /** A tunnel's name: a subdomain (one label, RFC 1123 section 2.1) or a custom domain (with a dot); lower case ASCII. */
 export function tunnelName(): ValueType<string> {
   return valueType({

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { localServices } from './local-services.ts';
-import { cidr, hostName, listenAddress, targetAddress, tunnelName, urlTemplate } from './net-values.ts';
+import { cidr, hostName, listenAddress, ownHostName, targetAddress, tunnelName, urlTemplate } from './net-values.ts';
 import type { ValueType } from './option.ts';
 import { perService } from './per-service.ts';
 import { boolean, bytes, duration, integer, listOf, secretFile, secretText, text } from './values.ts';
@@ -124,6 +124,16 @@ golden(
     ['bücher.example', 'xn--bcher-kva.example'],
   ],
   ['127.0.0.1', '::1', 'a..b', '-a.example', 'a_b.example', 'a/b', '', `${'a'.repeat(64)}.example`],
+);
+
+golden(
+  "a domain with the machine's name in it",
+  ownHostName(() => 'Box-7.lan.example'),
+  [
+    ['{host}.tunnel.example.com', 'box-7.tunnel.example.com'],
+    ['core.example', 'core.example'],
+  ],
+  ['{name}.example', '{host}_x.example', '{host}.{host}', '', 7],
 );
 
 golden(

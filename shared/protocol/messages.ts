@@ -4,7 +4,7 @@ import { CulvertError, isErrorCode } from '../errors/codes.ts';
 /** The JSON payloads of control frames (PROTOCOL.md section 3). Unknown fields are ignored, so that peers may grow. */
 
 /** Parts of the protocol that are agreed on in the authentication exchange. */
-export const FEATURES = ['flow-control', 'go-away', 'spread'] as const;
+export const FEATURES = ['flow-control', 'go-away', 'spread', 'server-name'] as const;
 /** How often an agent with `spread` lets itself be sent to another node before one has to keep the session. */
 export const MAX_REDIRECTS = 2;
 /** Without these two sides cannot work together. */
@@ -48,6 +48,8 @@ export const AuthResponse = z.object({
   version: text(64).optional(),
   /** Without success: host:port of the node that should have this session instead. */
   redirect_to: text(512).optional(),
+  /** With or instead of `redirect_to`: the name for SNI by which that node is reached through a balancer. */
+  redirect_server_name: text(253).optional(),
   /** That node's id. */
   redirect_node: text(128).optional(),
   code: errorCode,
@@ -81,6 +83,8 @@ export const GoAway = z.object({
   deadline_ms: z.int().min(0).max(86_400_000),
   /** host:port to connect to instead, when there is a better one. */
   reconnect_to: text(512).optional(),
+  /** With or instead of `reconnect_to`: the name for SNI by which that node is reached through a balancer. */
+  reconnect_server_name: text(253).optional(),
   /** That node's id. */
   reconnect_node: text(128).optional(),
   code: errorCode,

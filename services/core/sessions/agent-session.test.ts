@@ -214,9 +214,16 @@ describe('an agent session', () => {
     const isDraining = (): boolean => true;
     const refused = await authenticate(await core.connect({ isDraining }), await token(), { redirects: 1 });
     assert.deepEqual([refused['success'], refused['code']], [false, 'node_draining']);
-    const placeElsewhere = (): Way => ({ nodeId: 'node-2' as NodeId, address: 'node-2:8443' });
+    const placeElsewhere = (): Way => ({
+      nodeId: 'node-2' as NodeId,
+      address: 'node-2:8443',
+      serverName: 'node-2.agents.test',
+    });
     const sent = await authenticate(await core.connect({ isDraining, placeElsewhere }), await token());
-    assert.deepEqual([sent['redirect_to'], sent['redirect_node']], ['node-2:8443', 'node-2']);
+    assert.deepEqual(
+      [sent['redirect_to'], sent['redirect_server_name'], sent['redirect_node']],
+      ['node-2:8443', 'node-2.agents.test', 'node-2'],
+    );
     assert.equal(core.table.size, 0);
     const kept = await authenticate(await core.connect({ isDraining: () => false }), await token());
     assert.equal(kept['success'], true);

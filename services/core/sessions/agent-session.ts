@@ -145,7 +145,9 @@ export class AgentSession implements HeldSession {
   drain(reason: string, deadline: number, { code, next, keepServing = false }: DrainOptions = {}): void {
     const extra = {
       ...(code === undefined ? {} : { code }),
-      ...(next === undefined ? {} : { reconnect_to: next.address, reconnect_node: next.nodeId }),
+      ...(next?.address === undefined ? {} : { reconnect_to: next.address }),
+      ...(next?.serverName === undefined ? {} : { reconnect_server_name: next.serverName }),
+      ...(next === undefined ? {} : { reconnect_node: next.nodeId }),
     };
     this.#session.goAway(reason, deadline, extra, keepServing);
   }
@@ -235,7 +237,13 @@ export class AgentSession implements HeldSession {
     const better = options.placeElsewhere?.(identity.agentId, request);
     if (better !== undefined) {
       const message = 'another node should have this session';
-      this.#reply({ success: false, redirect_to: better.address, redirect_node: better.nodeId, message });
+      this.#reply({
+        success: false,
+        ...(better.address === undefined ? {} : { redirect_to: better.address }),
+        ...(better.serverName === undefined ? {} : { redirect_server_name: better.serverName }),
+        redirect_node: better.nodeId,
+        message,
+      });
       this.#session.close(undefined, `sent to ${better.nodeId}`);
       return;
     }

@@ -6,8 +6,10 @@ import { type NodeId, processOf, type SessionId, type SessionRef } from '../../.
 /** Another node, and how an agent gets there. */
 export interface Way {
   readonly nodeId: NodeId;
-  /** host:port. */
-  readonly address: string;
+  /** host:port. Undefined: the address that the agent knows, where a balancer reads `serverName`. */
+  readonly address: string | undefined;
+  /** Name for SNI. */
+  readonly serverName: string | undefined;
 }
 
 /** What the table's users see of an agent session. */
