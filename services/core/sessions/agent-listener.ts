@@ -2,6 +2,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { createServer, DEFAULT_CIPHERS, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 import { CulvertError } from '../../../shared/errors/codes.ts';
 import type { SessionRecord } from '../../../shared/registry/registry.ts';
+import { plainAddress } from '../edge/trust.ts';
 import { AgentSession, type AgentSessionOptions } from './agent-session.ts';
 import type { Way } from './session-table.ts';
 
@@ -133,7 +134,7 @@ export class AgentListener {
   }
 
   #accept(socket: TLSSocket): void {
-    const session: AgentSession = new AgentSession(socket, socket.remoteAddress ?? '', this.#sessionOptions);
+    const session: AgentSession = new AgentSession(socket, plainAddress(socket.remoteAddress), this.#sessionOptions);
     this.#open.add(session);
     socket.once('close', () => this.#open.delete(session));
   }
